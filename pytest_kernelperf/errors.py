@@ -1,0 +1,61 @@
+"""
+The exceptions of pytest_kernelperf, each named after the state it reports.
+
+Messages follow one pattern: what was wrong, what was expected, what was got, what to do.
+"""
+
+from __future__ import annotations
+
+
+class KernelPerfError(Exception):
+    """
+    Base of everything that pytest_kernelperf raises on purpose.
+    """
+
+
+class OptionsError(KernelPerfError, ValueError):
+    """
+    A marker keyword, ini key or command line value is not valid.
+    """
+
+
+class NotMeasuredError(KernelPerfError):
+    """
+    A number was asked for that this run did not measure.
+    """
+
+
+class SubjectError(KernelPerfError):
+    """
+    The callable or its arguments can't be measured as they are.
+    """
+
+
+class TimerUnavailableError(KernelPerfError):
+    """
+    The requested timer can't work on this machine or for this callable.
+    """
+
+
+class BaselineFormatError(KernelPerfError):
+    """
+    A baseline or run file can't be read: damaged, not JSON, or of the wrong shape.
+    """
+
+
+class BaselineVersionError(BaselineFormatError):
+    """
+    A baseline or run file was written by a newer version of this program.
+    """
+
+
+class BaselineWriteError(KernelPerfError):
+    """
+    A baseline or run file can't be written; what was there before is untouched.
+    """
+
+
+class KernelPerfFailure(KernelPerfError, AssertionError):
+    """
+    A verdict that fails the test: the kernel is slower, misses its target, or is wrong.
+    """

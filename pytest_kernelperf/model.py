@@ -1,0 +1,414 @@
+"""
+The frozen records that cross rooms. They hold values, check nothing twice, and import nothing of ours.
+
+Times are microseconds as float, clocks MHz, percentiles numbers between 0 and 100. A run is a list of
+measurements; a measurement has processes, a process has rounds, a round has samples. A stored
+reference has the same processes and rounds, so that analysis treats both sides alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Status(str, Enum):
+    """
+    What a verdict says; the contract of product.md.
+    """
+
+    UNCHANGED = "UNCHANGED"
+    IMPROVED = "IMPROVED"
+    REGRESSED = "REGRESSED"
+    MISSED_TARGET = "MISSED_TARGET"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NO_BASELINE = "NO_BASELINE"
+    INCOMPARABLE = "INCOMPARABLE"
+    INVALID = "INVALID"
+    NOT_MEASURED = "NOT_MEASURED"
+
+
+#: Statuses that fail a test whatever the options say.
+FAILING = frozenset(
+    {Status.REGRESSED, Status.MISSED_TARGET, Status.INVALID, Status.NOT_MEASURED}
+)
+#: Statuses that fail a test under `--kernelperf-strict` only.
+FAILING_STRICT = frozenset({Status.INCONCLUSIVE, Status.NO_BASELINE, Status.INCOMPARABLE})
+#: Statuses that judged nothing; the last line of a run counts them apart.
+NOT_JUDGED = frozenset(
+    {
+        Status.INCONCLUSIVE,
+        Status.NO_BASELINE,
+        Status.INCOMPARABLE,
+        Status.INVALID,
+        Status.NOT_MEASURED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """
+    What was measured: the identity under which a baseline is stored.
+
+    Attributes:
+        file: The test file, relative to the anchor, with forward slashes.
+        test: The test's name with parameters, inside the file (`Class::test_x[8-fp16]`).
+        name: The measurement's name within the test; "" for the only one.
+        timer: "device", "launch" or "wall".
+        l2: "cold" or "warm" ("warm" on a CPU, where it means nothing).
+        pace: "paced".
+        inputs: One line per tensor argument: dtype, shape, stride, device type.
+    """
+
+    file: str
+    test: str
+    name: str
+    timer: str
+    l2: str
+    pace: str
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """
+        The entry's key in its baseline file.
+        """
+        name = f" {self.name}" if self.name else ""
+        return f"{self.test}{name} | {self.timer} {self.l2} {self.pace}"
+
+    @property
+    def label(self) -> str:
+        """
+        What tables and messages call the case.
+        """
+        name = f" {self.name}" if self.name else ""
+        return f"{self.file}::{self.test}{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    How much is measured and how: part of the identity, pinned by the baseline and reused.
+
+    Attributes:
+        calls_per_sample: Calls between the two events of one sample (1 for launch and wall).
+        burst: Calls enqueued between two idle gaps (equals calls_per_sample for device).
+        gap_us: Idle time between bursts.
+        samples: Samples kept per round.
+        rounds: Rounds per process; each has new tensors and a new graph.
+        input_sets: Rotating copies of the tensor arguments (1 = always the same memory).
+    """
+
+    calls_per_sample: int
+    burst: int
+    gap_us: float
+    samples: int
+    rounds: int
+    input_sets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """
+    One dropped sample and the evidence for dropping it (never its value alone).
+    """
+
+    reason: str
+    time_us: float
+    clock_mhz: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """
+    The samples of one round, with the evidence that came with them.
+
+    Attributes:
+        times_us: Kept samples, microseconds per call, in the order measured (sorted when stored).
+        discarded: Dropped samples with their evidence.
+        first_us: First launch of each burst, reported apart (launch timer only).
+        clock_mhz: SM clock read by the canary beside each kept sample; empty without a GPU.
+        slack_us: Per burst, host time from the last enqueue to the release: the proof that no host
+            time entered; negative where it failed. Empty where nothing was blocked.
+        nvml_clock_mhz, power_w, temperature_c: Read around the round; None where unknown.
+        throttle: Names of the clock-limiting reasons that NVML reported around the round.
+        foreign_processes: Other processes seen computing on the card around the round.
+    """
+
+    times_us: tuple[float, ...]
+    discarded: tuple[Discard, ...] = ()
+    first_us: tuple[float, ...] = ()
+    clock_mhz: tuple[float, ...] = ()
+    slack_us: tuple[float, ...] = ()
+    nvml_clock_mhz: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    throttle: tuple[str, ...] = ()
+    foreign_processes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """
+    One card, as far as it can change a time.
+    """
+
+    name: str
+    uuid: str
+    sm_count: int
+    compute_capability: str
+    memory_bytes: int
+    l2_bytes: int
+    mig: str = ""
+    ecc: bool | None = None
+    power_limit_w: float | None = None
+    max_sm_clock_mhz: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """
+    Where a process measured. Differences in versions are shown; those in the card's state are refused.
+
+    Attributes:
+        gpu: The card, or None for a CPU measurement.
+        cpu: The processor's model name.
+        versions: Of python, torch, triton, cuda, driver, pytest_kernelperf: name to version.
+        tick_us: Smallest step of the timer that was seen; 0.0 if unknown.
+        empty_interval_us: What the timer reads with nothing in between.
+        blocker: "wait-value", "polling-kernel" or "none".
+    """
+
+    gpu: Gpu | None
+    cpu: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    tick_us: float = 0.0
+    empty_interval_us: float = 0.0
+    blocker: str = "none"
+
+    @property
+    def card(self) -> str:
+        """
+        The card's UUID; the processor's name where there is no card.
+        """
+        return self.gpu.uuid if self.gpu else self.cpu
+
+    @property
+    def device_name(self) -> str:
+        """
+        The model's name that baselines are filed under.
+        """
+        return self.gpu.name if self.gpu else f"cpu {self.cpu}"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """
+    One process's rounds: the unit of inference.
+
+    Attributes:
+        id: Random, unique; two records with the same id are the same measurement.
+        started: UTC, ISO 8601, seconds.
+        commit: Revision of the tested project, "" if unknown, "+dirty" appended if changed.
+        who: Who recorded it, "" if unknown.
+    """
+
+    id: str
+    started: str
+    environment: Environment
+    rounds: tuple[Round, ...]
+    commit: str = ""
+    who: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """
+    One GPU kernel that a call launches, with what the compiler produced where it is known.
+    """
+
+    name: str
+    registers: int | None = None
+    spills: int | None = None
+    shared_bytes: int | None = None
+    code_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """
+    Why a measurement is INVALID: stable code and a sentence with the cure.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """
+    What was checked on the timed calls.
+    """
+
+    outputs_checked: int = 0
+    max_abs_difference: float | None = None
+    inputs_checked: int = 0
+    poisoned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """
+    Everything one run learned about one case with one timer: raw and complete.
+
+    Attributes:
+        method: How the timer did it: "graph", "stream", "unblocked", "cupti", "events",
+            "event-sync" (wall on CUDA) or "host-clock" (wall on CPU). Part of the identity.
+        notes: Sentences a reader must see (fallbacks, odd findings), stable order.
+        problem: Set if the measurement is INVALID; its times then mean nothing.
+    """
+
+    case: Case
+    plan: Plan
+    method: str
+    processes: tuple[Process, ...]
+    kernels: tuple[Kernel, ...] = ()
+    checks: Checks = Checks()
+    notes: tuple[str, ...] = ()
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    What a test asks of one measurement.
+
+    Attributes:
+        percentiles: Judged against the baseline, ascending.
+        targets_us: Percentile to limit, microseconds per item (see `per`).
+        per: Items per call; times are divided by it before they meet a target.
+        max_regression: Percentile to margin as a fraction; missing = from measured noise.
+    """
+
+    percentiles: tuple[float, ...] = (50.0,)
+    targets_us: Mapping[float, float] = field(default_factory=dict)
+    per: float = 1.0
+    max_regression: Mapping[float, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """
+    What a baseline holds of one case: processes of one plan and method.
+
+    Attributes:
+        margins: Percentile to the margin that its measured noise supports, stored and shown.
+    """
+
+    plan: Plan
+    method: str
+    inputs: tuple[str, ...]
+    processes: tuple[Process, ...]
+    kernels: tuple[Kernel, ...] = ()
+    margins: Mapping[float, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """
+    One baseline entry: what is judged against, and what was measured last.
+    """
+
+    reference: Reference
+    latest: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """
+    A two-sided 95 % interval.
+    """
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    The judgement of one percentile of one measurement.
+
+    Attributes:
+        reason: Stable code in capitals (see docs/verdicts.md).
+        sentence: What a person should know and do.
+        time_us: The percentile, per call; None if it can't be had.
+        interval_us: Its own interval from this run's samples; None if they are too few.
+        baseline_us: The reference's percentile.
+        change: Relative change, 0.03 = 3 % slower.
+        change_interval: The interval that decides.
+        margin: The change that is too much.
+        target_us: The limit per item; `per` as in Limits.
+        target_met: True, False, or None where there is no target or the interval straddles it.
+        judged: False for percentiles that are only shown.
+    """
+
+    case: Case
+    percentile: float
+    status: Status
+    reason: str
+    sentence: str
+    time_us: float | None = None
+    interval_us: Interval | None = None
+    baseline_us: float | None = None
+    change: float | None = None
+    change_interval: Interval | None = None
+    margin: float | None = None
+    target_us: float | None = None
+    per: float = 1.0
+    target_met: bool | None = None
+    judged: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """
+    One line of a recorded run: a measurement, what was asked of it, and what was said live.
+
+    Attributes:
+        body_passed: The test's own body passed (an update never takes from a failed test).
+    """
+
+    measurement: Measurement
+    limits: Limits
+    verdicts: tuple[Verdict, ...]
+    body_passed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """
+    One callable of a `compare`, against the reference callable of the same run.
+
+    Attributes:
+        speedup: Reference's time over this one's: 1.25 = 25 % faster than the reference.
+    """
+
+    name: str
+    time_us: float
+    speedup: float
+    speedup_interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """
+    Callables measured interleaved in one run.
+    """
+
+    label: str
+    reference: str
+    ratios: tuple[Ratio, ...]
+    case: Case | None = None
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)

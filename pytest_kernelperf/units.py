@@ -1,0 +1,50 @@
+"""
+Converts and formats durations and fractions; the only place that knows how "µs" is written.
+"""
+
+from __future__ import annotations
+
+
+def format_us(time_us: float | None) -> str:
+    """
+    Return a duration with four significant digits and its unit ("3.168 µs", "1.203 ms").
+
+    Args:
+        time_us: Microseconds, or None for "-".
+    """
+    if time_us is None:
+        return "-"
+    for scale, unit in ((1.0, "µs"), (1e3, "ms"), (1e6, "s")):
+        # 9999.5 µs would round to "1e+04 µs": change the unit where four digits end.
+        if abs(time_us) < 999.95 * scale or unit == "s":
+            return f"{_four_digits(time_us / scale)} {unit}"
+    raise AssertionError("unreachable: the last unit takes all")
+
+
+def format_percent(fraction: float | None, *, signed: bool = True) -> str:
+    """
+    Return a fraction as percent with two decimals ("+2.31 %").
+
+    Args:
+        fraction: 0.0231 for 2.31 %, or None for "-".
+        signed: Whether a positive value gets its sign.
+    """
+    if fraction is None:
+        return "-"
+    sign = "+" if signed else ""
+    return f"{100 * fraction:{sign}.2f} %"
+
+
+def format_percentile(percentile: float) -> str:
+    """
+    Return "P50" or "P99.9".
+    """
+    return f"P{percentile:g}"
+
+
+def _four_digits(value: float) -> str:
+    decimals = 3
+    for limit in (10.0, 100.0, 1000.0):
+        if abs(value) >= limit - 0.5 * 10**-decimals:
+            decimals -= 1
+    return f"{value:.{max(decimals, 0)}f}"
