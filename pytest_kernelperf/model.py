@@ -393,12 +393,14 @@ class Ratio:
 
     Attributes:
         speedup: Reference's time over this one's: 1.25 = 25 % faster than the reference.
+        max_abs_difference: Largest difference between the two outputs; None if nobody looked.
     """
 
     name: str
     time_us: float
     speedup: float
     speedup_interval: Interval
+    max_abs_difference: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,3 +414,46 @@ class Comparison:
     ratios: tuple[Ratio, ...]
     case: Case | None = None
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateMode:
+    """
+    What the user allowed an update to do.
+
+    Attributes:
+        new_only: Only add entries where there is none (`--kernelperf-update-new`).
+        accept_regressions: Let a reference move to a slower measurement.
+    """
+
+    new_only: bool = False
+    accept_regressions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """
+    What an update did with one case, or why it did nothing.
+
+    Attributes:
+        action: "added", "moved", "extended", "kept" (reference untouched) or "refused".
+        sentence: Why, and what to do if it is not what was wanted.
+        before_us: Percentile to the reference's time before; empty if there was none.
+        after_us: Percentile to the time after: the new reference's, or what "kept" measured.
+    """
+
+    case: Case
+    action: str
+    sentence: str
+    before_us: Mapping[float, float] = field(default_factory=dict)
+    after_us: Mapping[float, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """
+    All that one update did: the files it wrote, in order, and one change per case.
+    """
+
+    written: tuple[str, ...]
+    changes: tuple[Change, ...]

@@ -1,0 +1,309 @@
+"""
+The `kernelperf` command: parse, call, exit status.
+
+Exit status: 0 nothing failed, 1 a failing verdict or a refused update, 2 wrong usage or a file that
+can't be read or written.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pytest_kernelperf import report
+from pytest_kernelperf.errors import KernelPerfError, OptionsError
+from pytest_kernelperf.gate import Gate
+from pytest_kernelperf.model import FAILING, FAILING_STRICT, Recorded, UpdateMode, Verdict
+from pytest_kernelperf.store import selection
+from pytest_kernelperf.store.anchor import find_folder_anchor
+from pytest_kernelperf.store.baselines import Baselines, Stored
+from pytest_kernelperf.store.files import check_writable, write_bytes
+from pytest_kernelperf.store.runs import Run, is_run, read_run
+
+#: What a table gets where the output is no terminal: wide enough for all columns.
+PIPE_WIDTH = 160
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Refusal(click.ClickException):
+    exit_code = 2
+
+
+class _Group(click.Group):
+    """
+    Turns errors that are said on purpose into a message and exit status 2.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KernelPerfError as error:
+            raise _Refusal(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pytest-kernelperf", prog_name="kernelperf")
+def main() -> None:
+    """
+    Judge recorded kernel measurements and look after their baselines.
+
+    Exit status: 0 nothing failed, 1 a failing verdict or a refused update, 2 wrong usage or a file
+    that can't be read or written.
+    """
+
+
+def _runs_argument(function: Function) -> Function:
+    return click.argument(
+        "runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path)
+    )(function)
+
+
+def _baselines_option(function: Function) -> Function:
+    return click.option(
+        "--baselines",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Baselines folder. Default: baselines below the nearest folder with a project file.",
+    )(function)
+
+
+@main.command()
+@_runs_argument
+@_baselines_option
+@click.option("--strict", is_flag=True, help="Fail also where nothing could be judged.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write verdicts."
+)
+@click.pass_context
+def judge(
+    ctx: click.Context,
+    runs: Sequence[Path],
+    baselines: Path | None,
+    strict: bool,
+    json_file: Path | None,
+) -> None:
+    """
+    Judge recorded runs against baselines, as pytest --kernelperf would; needs no GPU.
+    """
+    if json_file is not None:
+        check_writable(json_file)
+    gate = Gate(_root(baselines))
+    gate.check_all()
+    read = [read_run(path) for path in runs]
+    recorded = [_judged(gate, record) for run in read for record in run.recorded]
+    verdicts = [verdict for record in recorded for verdict in record.verdicts]
+    _echo_verdicts(verdicts)
+    failed = _said_failures(read, recorded, strict=strict)
+    click.echo(report.last_line(verdicts))
+    if json_file is not None:
+        comparisons = [comparison for run in read for comparison in run.comparisons]
+        text = report.run_json(recorded, comparisons, failed)
+        write_bytes(json_file, text.encode())
+    ctx.exit(1 if failed else 0)
+
+
+@main.command()
+@_runs_argument
+@_baselines_option
+@click.option("--new-only", is_flag=True, help="Add only what has no baseline yet.")
+@click.option("--accept-regressions", is_flag=True, help="Let a reference become slower.")
+@click.pass_context
+def update(
+    ctx: click.Context,
+    runs: Sequence[Path],
+    baselines: Path | None,
+    new_only: bool,
+    accept_regressions: bool,
+) -> None:
+    """
+    Accept recorded runs into the baselines and show the difference.
+
+    Several runs of one case are joined into one measurement with all their processes.
+    """
+    if new_only and accept_regressions:
+        raise click.UsageError("--new-only moves no reference: leave out --accept-regressions")
+    gate = Gate(_root(baselines))
+    gate.check_all()
+    read = [read_run(path) for path in runs]
+    recorded = [record for run in read for record in run.recorded]
+    done = gate.update(recorded, UpdateMode(new_only, accept_regressions))
+    _echo(report.update_lines(done.changes))
+    for path in done.written:
+        click.echo(f"wrote {path}")
+    for run in read:
+        _echo(_incomplete(run))
+    ctx.exit(1 if any(change.action == "refused" for change in done.changes) else 0)
+
+
+@main.command()
+@click.argument("where", required=False, type=click.Path(path_type=Path))
+@_baselines_option
+def show(where: Path | None, baselines: Path | None) -> None:
+    """
+    Show baselines as tables: all, those of one file or folder, or a recorded run.
+    """
+    if where is not None and not where.exists():
+        raise OptionsError(f"there is no {where}; expected a baseline file, a folder or a run")
+    if where is not None and where.is_file() and is_run(where):
+        run = read_run(where)
+        verdicts = [verdict for record in run.recorded for verdict in record.verdicts]
+        _echo_verdicts(verdicts)
+        if run.comparisons:
+            _echo(report.comparisons(run.comparisons, width=_width(), color=_color()))
+        _echo(_incomplete(run))
+        click.echo(report.last_line(verdicts))
+        return
+    root, below = _shown(where, baselines)
+    store = Baselines(root)
+    shown = 0
+    for slug in store.slugs():
+        for file in store.files(slug):
+            if below in (path := store.path(slug, file), *path.parents):
+                entries = store.load(slug, file)
+                _echo(report.baseline_table(slug, file, entries, width=_width(), color=_color()))
+                shown += 1
+    if not shown:
+        click.echo(f"no baselines in {below}")
+
+
+@main.command()
+@_baselines_option
+@click.option(
+    "--tests",
+    multiple=True,
+    metavar="NAME",
+    help="Remove what has this name (folder, file, file::test or key), lost or not. Repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def prune(baselines: Path | None, tests: Sequence[str], dry_run: bool) -> None:
+    """
+    Remove entries whose test file or test function is gone, on all cards.
+    """
+    store = Baselines(_root(baselines))
+    entries = selection.all_entries(store)
+    doomed = _named(entries, tests) if tests else _lost(entries, store.root)
+    if not dry_run:
+        selection.remove(store, [stored for stored, _ in doomed])
+    verb = "would remove" if dry_run else "removed"
+    for stored, why in doomed:
+        click.echo(f"{verb} {stored.file}::{stored.key} ({stored.slug}): {why}")
+    click.echo(f"kernelperf: {verb} {len(doomed)} of {len(entries)} entries")
+
+
+@main.command()
+@click.argument("old")
+@click.argument("new")
+@_baselines_option
+def rename(old: str, new: str, baselines: Path | None) -> None:
+    """
+    Give entries the new name of their test, on all cards.
+
+    OLD and NEW are two folders, two test files, two tests (file::test) or two keys.
+    """
+    moves = selection.rename(Baselines(_root(baselines)), old, new)
+    for before, after in moves:
+        click.echo(f"{before.file}::{before.key} -> {after.file}::{after.key} ({before.slug})")
+    click.echo(f"kernelperf: renamed {len(moves)} entries")
+
+
+def _root(baselines: Path | None) -> Path:
+    return baselines if baselines is not None else find_folder_anchor(Path.cwd()) / "baselines"
+
+
+def _judged(gate: Gate, recorded: Recorded) -> Recorded:
+    return replace(recorded, verdicts=gate.judge(recorded.measurement, recorded.limits))
+
+
+def _echo_verdicts(verdicts: Sequence[Verdict]) -> None:
+    _echo(report.table(verdicts, width=_width(), color=_color()))
+    _echo(report.reasons(verdicts, rerun=_rerun))
+
+
+def _said_failures(runs: Sequence[Run], recorded: Sequence[Recorded], *, strict: bool) -> bool:
+    """
+    Say what the verdicts don't show, and return whether anything failed.
+    """
+    for run in runs:
+        _echo(_incomplete(run))
+    broken = [record.measurement.case.label for record in recorded if not record.body_passed]
+    for label in dict.fromkeys(broken):
+        click.echo(f"kernelperf: {label} failed in its own body when it was recorded")
+    if not recorded:
+        click.echo("kernelperf: the run holds no measurement")
+    failing = FAILING | FAILING_STRICT if strict else FAILING
+    slow = any(v.judged and v.status in failing for r in recorded for v in r.verdicts)
+    cut_off = strict and (not recorded or not all(run.complete for run in runs))
+    return slow or bool(broken) or cut_off
+
+
+def _incomplete(run: Run) -> str:
+    if run.complete:
+        return ""
+    return (
+        f"kernelperf: {run.name} was cut off: {len(run.recorded)} measurements are in it, "
+        f"what should have followed is missing"
+    )
+
+
+def _rerun(verdict: Verdict) -> str:
+    return f"python -m pytest '{verdict.case.file}::{verdict.case.test}' --kernelperf"
+
+
+def _named(entries: Sequence[Stored], names: Sequence[str]) -> list[tuple[Stored, str]]:
+    for name in names:
+        if not any(selection.selects(name, stored) for stored in entries):
+            raise OptionsError(
+                f"nothing is called {name!r}; expected a folder, a test file, file::test or a key "
+                f"that `kernelperf show` lists"
+            )
+    hit = [s for s in entries if any(selection.selects(name, s) for name in names)]
+    return [(stored, "named by --tests") for stored in hit]
+
+
+def _lost(entries: Sequence[Stored], root: Path) -> list[tuple[Stored, str]]:
+    # Test files are relative to the anchor, and the folder of baselines lies in it.
+    anchor = find_folder_anchor(root.absolute().parent)
+    lost = list(selection.lost_tests(entries, anchor))
+    files = {stored.file for stored in entries}
+    if files and not any((anchor / file).is_file() for file in files):
+        raise OptionsError(
+            f"none of the {len(files)} test files of {root} is below {anchor}; that looks like the "
+            f"wrong folder, so nothing was removed; name what is to go with --tests"
+        )
+    return lost
+
+
+def _shown(where: Path | None, baselines: Path | None) -> tuple[Path, Path]:
+    """
+    Return the root of the baselines and the file or folder in it that is to be shown.
+    """
+    root = _root(baselines)
+    if where is None:
+        return root, root
+    if baselines is None and root.absolute() not in (where.absolute(), *where.absolute().parents):
+        named = [p for p in (where.absolute(), *where.absolute().parents) if p.name == "baselines"]
+        root = named[0] if named else where
+    if root == where and where.is_file():
+        raise OptionsError(f"{where} is in no folder called baselines; name it with --baselines")
+    return root.absolute(), where.absolute()
+
+
+def _echo(text: str) -> None:
+    if text:
+        click.echo(text.rstrip("\n"))
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+
+
+def _color() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -1,0 +1,252 @@
+"""
+The folder of baselines: `<root>/<slug>/<test path>.json`, one file per card model and test file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pytest_kernelperf.errors import BaselineFormatError
+from pytest_kernelperf.model import Case, Entry, Process, Round
+from pytest_kernelperf.store import files
+from pytest_kernelperf.store.document import SCHEMA_VERSION, Document, decode, encode
+from pytest_kernelperf.store.entries import entry_from, put_entry, timer_of
+
+#: More names than this in a hint help nobody.
+MAX_HINTS = 3
+
+Changes = Mapping[str, Entry | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """
+    One entry and where it is stored.
+    """
+
+    slug: str
+    file: str
+    key: str
+    entry: Entry
+
+    @property
+    def timer(self) -> str:
+        """
+        The timer that measured it.
+        """
+        return timer_of(self.key)
+
+
+class Baselines:
+    """
+    Reads and changes the baseline files under one root.
+
+    Files are read once and kept; a change reads the file again under a lock, so that what another
+    process stored in the meantime stays.
+
+    Args:
+        root: The `baselines` folder; it need not exist.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._read: dict[Path, dict[str, Entry]] = {}
+
+    def path(self, slug: str, file: str) -> Path:
+        """
+        Return where a card's entries of a test file are stored.
+
+        Args:
+            slug: The card's folder.
+            file: The test file, relative to the anchor, with forward slashes.
+        """
+        relative = PurePosixPath(file)
+        if relative.is_absolute() or ".." in relative.parts or not relative.name:
+            raise BaselineFormatError(
+                f"test file {file!r} is not a path below the anchor; expected one like "
+                f"tests/perf/test_attention.py"
+            )
+        name = relative.stem if relative.suffix == ".py" else relative.name
+        return self.root / slug / relative.with_name(f"{name}.json")
+
+    def load(self, slug: str, file: str) -> dict[str, Entry]:
+        """
+        Return a test file's entries by key; empty if none are stored.
+
+        Raises:
+            BaselineFormatError: If the file can't be read; it is left as it is.
+        """
+        return dict(self._load(self.path(slug, file)))
+
+    def slugs(self) -> list[str]:
+        """
+        Return the card models that have baselines.
+        """
+        self._check_root()
+        if not self.root.exists():
+            return []
+        return sorted(folder.name for folder in _listed(self.root) if folder.is_dir())
+
+    def files(self, slug: str) -> list[str]:
+        """
+        Return the test files for which a card model has baselines.
+        """
+        folder = self.root / slug
+        found = _json_files(folder) if folder.is_dir() else ()
+        return sorted(path.relative_to(folder).with_suffix(".py").as_posix() for path in found)
+
+    def entries(self, slug: str) -> tuple[Stored, ...]:
+        """
+        Return all entries of one card model, sorted by file and key.
+        """
+        return tuple(
+            Stored(slug, file, key, entry)
+            for file in self.files(slug)
+            for key, entry in sorted(self.load(slug, file).items())
+        )
+
+    def elsewhere(self, slug: str, case: Case) -> list[str]:
+        """
+        Return what has a baseline where a case has none: other cards first, then similar cases.
+        """
+        cards = [
+            other
+            for other in self.slugs()
+            if other != slug and case.key in self._load(self.path(other, case.file))
+        ]
+        function = case.test.partition("[")[0]
+        similar = [
+            key
+            for key in sorted(self.load(slug, case.file))
+            if key != case.key and key.startswith((f"{function}[", f"{function} "))
+        ]
+        return [*cards[:MAX_HINTS], *similar[:MAX_HINTS]]
+
+    def check_all(self) -> None:
+        """
+        Read every file, so that a bad one is found before anything is measured.
+
+        Raises:
+            BaselineFormatError: For the first file that can't be read.
+        """
+        for slug in self.slugs():
+            for file in self.files(slug):
+                self.load(slug, file)
+
+    def check_writable(self, slug: str, file: str) -> None:
+        """
+        Refuse a place where `write` would fail, before anything is measured for it.
+
+        Raises:
+            BaselineWriteError: If the file or its folder is read-only.
+        """
+        files.check_writable(self.path(slug, file))
+
+    def write(self, slug: str, file: str, changes: Changes) -> Path:
+        """
+        Add, replace or (None) remove entries; all others of the file stay as they are.
+
+        Returns:
+            The file that holds them.
+
+        Raises:
+            BaselineFormatError: If the file can't be read; it is left as it is.
+            BaselineWriteError: If it can't be written; it is left as it is.
+        """
+        return self.update(slug, file, lambda _entries: changes)
+
+    def update(
+        self, slug: str, file: str, decide: Callable[[Mapping[str, Entry]], Changes]
+    ) -> Path:
+        """
+        Like `write`, with changes that depend on what is stored at that moment.
+
+        Args:
+            slug: The card's folder.
+            file: The test file.
+            decide: Called under the lock with the entries on disk; returns the changes.
+        """
+        path = self.path(slug, file)
+        with files.locked(path):
+            document = self._document(path)
+            entries = self._entries(document, path)
+            changes = decide(entries)
+            if changes:
+                self._store(path, document, changes)
+                # What is kept must be what a later read gives, so it is forgotten, not patched.
+                self._read.pop(path, None)
+        return path
+
+    def _load(self, path: Path) -> dict[str, Entry]:
+        if path not in self._read:
+            self._check_root()
+            self._read[path] = self._entries(self._document(path), path)
+        return self._read[path]
+
+    def _check_root(self) -> None:
+        if self.root.exists() and not self.root.is_dir():
+            raise BaselineFormatError(
+                f"baselines {self.root} is a file; expected a folder; name the folder that holds "
+                f"<card>/<test path>.json"
+            )
+
+    def _store(self, path: Path, document: Document, changes: Changes) -> None:
+        for key, entry in changes.items():
+            if entry is None:
+                document.entries.pop(key, None)
+            else:
+                put_entry(document, key, entry, _round_percentile)
+        if document.entries:
+            files.write_bytes(path, encode(document))
+        else:
+            self._remove(path)
+
+    def _remove(self, path: Path) -> None:
+        files.check_writable(path)
+        path.unlink(missing_ok=True)
+        for folder in path.parents:
+            if folder == self.root:
+                break
+            with contextlib.suppress(OSError):  # not empty: it holds other baselines
+                folder.rmdir()
+
+    @staticmethod
+    def _document(path: Path) -> Document:
+        data = files.read_bytes(path, "baseline file")
+        if data is None:
+            return Document(SCHEMA_VERSION, {}, {})
+        return decode(data, str(path))
+
+    @staticmethod
+    def _entries(document: Document, path: Path) -> dict[str, Entry]:
+        return {key: entry_from(document, key, str(path)) for key in document.entries}
+
+
+def _json_files(folder: Path) -> Iterator[Path]:
+    for path in _listed(folder):
+        if path.suffix == ".json":
+            yield path  # also a folder of that name: reading it says what is wrong
+        elif path.is_dir():
+            yield from _json_files(path)
+
+
+def _listed(folder: Path) -> list[Path]:
+    # Not `rglob`, which passes over what it may not read: a baseline would silently be missing.
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise BaselineFormatError(
+            f"baselines folder {folder} can't be read: {error.strerror or error}; "
+            f"let this user read it"
+        ) from error
+
+
+def _round_percentile(round_: Round, percentile: float) -> float:
+    from pytest_kernelperf.analysis import percentile_us
+    from pytest_kernelperf.model import Environment
+
+    alone = Process("", "", Environment(None, ""), (round_,))
+    return percentile_us([alone], percentile)

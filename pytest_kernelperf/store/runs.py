@@ -1,0 +1,217 @@
+"""
+Recorded runs: JSON lines that hold everything a run measured, so that it can be judged anywhere.
+
+The first line is a header, the last a footer; a run without its footer was cut off and is good up
+to there. Numbers are written so that they come back bit for bit. docs/baseline-format.md describes
+the file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import msgspec
+
+from pytest_kernelperf.errors import BaselineFormatError, BaselineWriteError
+from pytest_kernelperf.model import Comparison, Recorded
+from pytest_kernelperf.store.document import check_version
+from pytest_kernelperf.store.files import check_writable, read_bytes
+
+# Versions of the run file; see document.py for what a new number asks for.
+#   1  first version
+RUN_SCHEMA_VERSION = 1
+
+RUN_KIND = "kernelperf-run"
+CURE = "expected a file written by pytest --kernelperf-record; record it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """
+    One recorded run.
+
+    Attributes:
+        name: The file it came from.
+        recorded: Measurements in the order measured.
+        comparisons: What `kernelperf.compare` measured.
+        complete: False if the run was cut off before its end.
+    """
+
+    name: str
+    recorded: tuple[Recorded, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    complete: bool = True
+
+
+class _Header(msgspec.Struct):
+    schema_version: int
+    kind: str
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    recorded: Recorded | None = None
+    comparison: Comparison | None = None
+    complete: bool | None = None
+    lines: int | None = None
+
+
+class RunWriter:
+    """
+    Writes a run line by line; what was appended survives a crash of the process.
+
+    Args:
+        path: The file, replaced if it exists; a name that ends in `.gz` is compressed.
+
+    Raises:
+        BaselineWriteError: If the file can't be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines = 0
+        self._file: IO[bytes] | None = None
+        check_writable(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = _opened(path)
+        except OSError as error:
+            raise self._failed(error) from error
+        self._write(msgspec.json.encode({"schema_version": RUN_SCHEMA_VERSION, "kind": RUN_KIND}))
+
+    def append(self, record: Recorded | Comparison) -> None:
+        """
+        Write one record and hand it to the operating system.
+
+        Raises:
+            BaselineWriteError: If it can't be written; what was written before stays readable.
+        """
+        line = _Line(recorded=record) if isinstance(record, Recorded) else _Line(comparison=record)
+        data = msgspec.json.encode(line)
+        try:
+            # Not a number has no JSON form: better found here than by who reads the run.
+            msgspec.json.decode(data, type=_Line)
+        except msgspec.ValidationError as error:
+            raise BaselineWriteError(
+                f"run {self.path} can't hold this record: {error} (a time that is not a number?); "
+                f"nothing was written for it"
+            ) from error
+        self._write(data)
+        self._lines += 1
+
+    def close(self, complete: bool = True) -> None:
+        """
+        End the run; a second call does nothing.
+
+        Args:
+            complete: False leaves the footer out: the run was cut off.
+        """
+        if self._file is None:
+            return
+        try:
+            if complete:
+                self._write(msgspec.json.encode(_Line(complete=True, lines=self._lines)))
+        finally:
+            file, self._file = self._file, None
+            try:
+                file.close()
+            except OSError as error:
+                raise self._failed(error) from error
+
+    def _write(self, line: bytes) -> None:
+        if self._file is None:
+            raise BaselineWriteError(f"run {self.path} is closed; open a new RunWriter")
+        try:
+            self._file.write(line + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> BaselineWriteError:
+        return BaselineWriteError(
+            f"run {self.path} can't be written: {error.strerror or error}; "
+            f"make room or name another file with --kernelperf-record"
+        )
+
+
+def read_run(path: Path) -> Run:
+    """
+    Read a recorded run, as far as it goes.
+
+    Raises:
+        BaselineFormatError: If there is no such file, or it is damaged anywhere but at its end.
+        BaselineVersionError: If a newer program wrote it.
+    """
+    data = read_bytes(path, "run")
+    if data is None:
+        raise BaselineFormatError(f"there is no run {path}; {CURE}")
+    name = str(path)
+    text, whole = _unpacked(data, name) if data[:2] == b"\x1f\x8b" else (data, True)
+    *lines, rest = text.split(b"\n")
+    # What follows the last line end is a line that was being written when the run was cut off.
+    _check_header(lines[0] if lines else rest, name)
+    decoded = [_line(line, number, name) for number, line in enumerate(lines[1:], start=2)]
+    return _run(decoded, name, whole=whole and not rest)
+
+
+def is_run(path: Path) -> bool:
+    """
+    Return whether a file looks like a recorded run rather than a baseline file.
+    """
+    data = read_bytes(path, "file") or b""
+    if data[:2] == b"\x1f\x8b":
+        return True
+    return f'"{RUN_KIND}"'.encode() in data.partition(b"\n")[0]
+
+
+def _opened(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return cast("IO[bytes]", gzip.GzipFile(path, "wb"))
+    return path.open("wb")
+
+
+def _unpacked(data: bytes, name: str) -> tuple[bytes, bool]:
+    # A compressed run that was cut off lacks the end that `gzip` insists on.
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        return stream.decompress(data), stream.eof
+    except zlib.error as error:
+        raise BaselineFormatError(f"{name} is damaged: {error}; {CURE}") from error
+
+
+def _check_header(line: bytes, name: str) -> None:
+    try:
+        header = msgspec.json.decode(line, type=_Header)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BaselineFormatError(f"{name} is not a recorded run: {error}; {CURE}") from error
+    if header.kind != RUN_KIND:
+        raise BaselineFormatError(
+            f"{name} is not a recorded run: its kind is {header.kind!r}, not {RUN_KIND!r}; {CURE}"
+        )
+    check_version(header.schema_version, RUN_SCHEMA_VERSION, name)
+
+
+def _line(line: bytes, number: int, name: str) -> _Line:
+    try:
+        return msgspec.json.decode(line, type=_Line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BaselineFormatError(f"{name}, line {number}, is damaged: {error}; {CURE}") from error
+
+
+def _run(lines: Iterable[_Line], name: str, *, whole: bool) -> Run:
+    recorded: list[Recorded] = []
+    comparisons: list[Comparison] = []
+    announced = None
+    for line in lines:
+        if line.recorded is not None:
+            recorded.append(line.recorded)
+        if line.comparison is not None:
+            comparisons.append(line.comparison)
+        if line.complete:
+            announced = line.lines
+    complete = whole and announced == len(recorded) + len(comparisons)
+    return Run(name, tuple(recorded), tuple(comparisons), complete)

@@ -1,0 +1,204 @@
+"""
+`kernelperf judge`: status, text and files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelperf.model import Status
+
+
+def test_an_unchanged_run_passes(kernelperf, baseline, record) -> None:
+    result = kernelperf("judge", record("new"))
+
+    assert 0 == result.exit_code
+    assert "UNCHANGED" in result.output
+    assert "kernelperf: 1 judged" == result.output.splitlines()[-1]
+
+
+def test_a_slower_run_fails_with_reason_and_rerun_command(kernelperf, baseline, record) -> None:
+    result = kernelperf("judge", record("slow", 3.6))
+
+    assert 1 == result.exit_code
+    assert "REGRESSED" in result.output
+    assert "SLOWER_THAN_BASELINE" in result.output
+    assert (
+        "python -m pytest 'tests/perf/test_attention.py::test_attention[8]' --kernelperf"
+        in result.output
+    )
+
+
+def test_without_a_baseline_it_passes_and_fails_under_strict(kernelperf, record) -> None:
+    run = record("new")
+    relaxed, strict = kernelperf("judge", run), kernelperf("judge", run, "--strict")
+
+    assert [0, 1] == [relaxed.exit_code, strict.exit_code]
+    for result in (relaxed, strict):
+        assert "NO_BASELINE" in result.output
+        assert "1 NOT judged (1 NO_BASELINE)" in result.output.splitlines()[-1]
+
+
+def test_judging_writes_nothing(kernelperf, project, baseline, record) -> None:
+    before = baseline.read_bytes()
+    kernelperf("judge", record("fast", 2.8))
+
+    assert before == baseline.read_bytes()
+    assert [baseline] == [p for p in (project / "baselines").rglob("*") if p.is_file()]
+
+
+def test_several_runs_are_judged_each(kernelperf, baseline, record) -> None:
+    result = kernelperf("judge", record("new"), record("slow", 3.6))
+
+    assert 1 == result.exit_code
+    assert "kernelperf: 2 judged" == result.output.splitlines()[-1]
+
+
+def test_the_json_file_says_the_same(kernelperf, baseline, record, tmp_path: Path) -> None:
+    file = tmp_path / "verdicts.json"
+    result = kernelperf("judge", record("slow", 3.6), "--json", file)
+    text = file.read_text()
+
+    assert 1 == result.exit_code
+    assert "schema_version" == next(iter(json.loads(text)))
+    assert "REGRESSED" in text
+    assert True is json.loads(text)["exit_failed"]
+
+
+def test_a_json_file_that_cannot_be_written_is_refused(kernelperf, baseline, record, tmp_path):
+    result = kernelperf("judge", record("new"), "--json", tmp_path)
+
+    assert 2 == result.exit_code
+    assert "is a directory" in result.output
+
+
+def test_other_baselines_can_be_named(kernelperf, project, baseline, record, tmp_path) -> None:
+    (project / "baselines").rename(tmp_path / "kept")
+    run = record("slow", 3.6)
+
+    assert 0 == kernelperf("judge", run).exit_code
+    assert 1 == kernelperf("judge", run, "--baselines", tmp_path / "kept").exit_code
+
+
+def test_baselines_are_found_from_a_folder_inside(
+    kernelperf, project, baseline, record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project / "tests")
+
+    assert 1 == kernelperf("judge", record("slow", 3.6)).exit_code
+
+
+def test_a_cut_off_run_is_judged_as_far_as_it_goes_and_said(kernelperf, baseline, record) -> None:
+    run = record("new", complete=False)
+    relaxed, strict = kernelperf("judge", run), kernelperf("judge", run, "--strict")
+
+    assert [0, 1] == [relaxed.exit_code, strict.exit_code]
+    assert f"kernelperf: {run} was cut off: 1 measurements are in it" in relaxed.output
+    assert "kernelperf: 1 judged" == relaxed.output.splitlines()[-1]
+
+
+def test_a_test_that_failed_itself_fails_the_run(kernelperf, baseline, record) -> None:
+    """A wrong kernel must not pass in CI because it was fast."""
+    result = kernelperf("judge", record("new", body_passed=False))
+
+    assert 1 == result.exit_code
+    assert "test_attention[8] failed in its own body" in result.output
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\xff", b"[]", b'{"schema_version": 7, "kind": "kernelperf-run"}\n']
+)
+def test_an_unreadable_run_is_exit_status_2_and_no_traceback(
+    kernelperf, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(content)
+    result = kernelperf("judge", path)
+
+    assert 2 == result.exit_code
+    assert result.output.startswith("Error: ")
+    assert str(path) in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_run_that_is_not_there_is_exit_status_2(kernelperf, tmp_path: Path) -> None:
+    result = kernelperf("judge", tmp_path / "none.jsonl")
+
+    assert 2 == result.exit_code
+    assert "there is no run" in result.output
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"schema_version": 99}', "\x00"])
+def test_an_unreadable_baseline_is_exit_status_2_and_stays(
+    kernelperf, baseline, record, content: str
+) -> None:
+    baseline.write_text(content)
+    result = kernelperf("judge", record("new"))
+
+    assert 2 == result.exit_code
+    assert str(baseline) in result.output
+    assert content == baseline.read_text()
+
+
+def test_a_bad_file_of_another_card_is_found_too(kernelperf, project, baseline, record) -> None:
+    bad = project / "baselines" / "nvidia-h200" / "test_x.json"
+    bad.parent.mkdir()
+    bad.write_text("[]")
+    result = kernelperf("judge", record("new"))
+
+    assert 2 == result.exit_code
+    assert str(bad) in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["judge"], ["judge", "x", "--strictly"], ["jugde"], ["update"], ["rename", "x"]]
+)
+def test_wrong_usage_is_exit_status_2(kernelperf, arguments: list[str]) -> None:
+    assert 2 == kernelperf(*arguments).exit_code
+
+
+def test_a_card_without_baselines_has_none(kernelperf, baseline, record, make) -> None:
+    environment = make.environment(name="NVIDIA A100-SXM4-80GB")
+    process = replace(make.process("new"), environment=environment)
+    result = kernelperf("judge", record("a100", measurement=make.measurement((process,))))
+
+    assert 0 == result.exit_code
+    assert "NO_BASELINE" in result.output
+    assert "nvidia-h100-80gb-hbm3" in result.output
+
+
+def test_the_live_verdicts_of_a_run_are_not_trusted(kernelperf, baseline, record, make) -> None:
+    """The run says INVALID; judging starts from the measurement."""
+    measurement = make.recorded(name="new").measurement
+    path = record("new", measurement=measurement)
+    path.write_text(re.sub('"verdicts":\\[.*?\\]', '"verdicts":[]', path.read_text()))
+
+    assert "UNCHANGED" in kernelperf("judge", path).output
+
+
+def test_the_module_runs_as_the_command(project: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest_kernelperf", "judge", "none.jsonl"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+    assert 2 == result.returncode
+    assert "there is no run none.jsonl" in result.stderr
+
+
+def test_help_names_every_command(kernelperf) -> None:
+    output = kernelperf("--help").output
+
+    assert [c for c in ("judge", "prune", "rename", "show", "update") if c not in output] == []
+    assert Status.REGRESSED.value not in output

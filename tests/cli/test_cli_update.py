@@ -1,0 +1,80 @@
+"""
+`kernelperf update`: what it accepts, what it refuses, what it writes.
+"""
+
+from __future__ import annotations
+
+import json
+
+
+def test_a_new_case_is_added_from_several_runs(kernelperf, project, record) -> None:
+    result = kernelperf("update", *(record(name) for name in "abcde"))
+    path = project / "baselines/nvidia-h100-80gb-hbm3/tests/perf/test_attention.json"
+    (entry,) = json.loads(path.read_text())["entries"].values()
+
+    assert 0 == result.exit_code
+    assert list("abcde") == [process["id"] for process in entry["reference"]["processes"]]
+    assert "added" in result.output
+    assert f"wrote {path}" in result.output
+
+
+def test_a_slower_run_is_refused_and_named(kernelperf, baseline, record) -> None:
+    before = baseline.read_bytes()
+    result = kernelperf("update", record("slow", 3.6))
+
+    assert 1 == result.exit_code
+    assert "refused" in result.output
+    assert "--accept-regressions" in result.output
+    assert "wrote" not in result.output
+    assert before == baseline.read_bytes()
+
+
+def test_a_slower_run_is_taken_when_accepted(kernelperf, baseline, record) -> None:
+    slow = record("slow", 3.6)
+    result = kernelperf("update", slow, "--accept-regressions")
+
+    assert 0 == result.exit_code
+    assert "moved" in result.output
+    assert "UNCHANGED" in kernelperf("judge", slow).output
+
+
+def test_only_new_cases_are_added_when_asked(kernelperf, baseline, record, make) -> None:
+    other = make.case("test_attention[16]")
+    result = kernelperf("update", record("fast", 2.8), record("x", case=other), "--new-only")
+    entries = json.loads(baseline.read_text())["entries"]
+
+    assert 0 == result.exit_code
+    assert 2 == len(entries)
+    assert 5 == len(entries[make.case().key]["reference"]["processes"])
+
+
+def test_new_only_and_accepting_contradict(kernelperf, baseline, record) -> None:
+    result = kernelperf("update", record("a"), "--new-only", "--accept-regressions")
+
+    assert 2 == result.exit_code
+    assert "--new-only moves no reference" in result.output
+
+
+def test_a_read_only_baseline_is_exit_status_2_and_stays(kernelperf, baseline, record) -> None:
+    before = baseline.read_bytes()
+    baseline.chmod(0o444)
+    result = kernelperf("update", record("fast", 2.8))
+
+    assert 2 == result.exit_code
+    assert f"{baseline} can't be written: the file is read-only" in result.output
+    assert before == baseline.read_bytes()
+
+
+def test_one_bad_run_among_good_ones_stores_nothing(kernelperf, project, record, tmp_path) -> None:
+    (tmp_path / "bad.jsonl").write_text("[]")
+    result = kernelperf("update", record("a"), tmp_path / "bad.jsonl")
+
+    assert 2 == result.exit_code
+    assert not (project / "baselines").exists()
+
+
+def test_a_cut_off_run_is_said(kernelperf, record) -> None:
+    result = kernelperf("update", record("a", complete=False))
+
+    assert 0 == result.exit_code
+    assert "was cut off" in result.output

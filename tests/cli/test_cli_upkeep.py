@@ -1,0 +1,294 @@
+"""
+`kernelperf show`, `prune` and `rename`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pytest_kernelperf.model import Comparison, Interval, Ratio
+from pytest_kernelperf.store.baselines import Baselines
+from pytest_kernelperf.store.runs import RunWriter
+
+SLUG = "nvidia-h100-80gb-hbm3"
+FILE = "tests/perf/test_attention.py"
+KEYS = {
+    "test_attention[8] | device cold paced",
+    "test_attention[16] | device cold paced",
+    "test_attention[8] bwd | launch cold paced",
+    "test_gone[8] | device cold paced",
+    "TestGroup::test_inside | wall warm paced",
+    "TestGroup::test_lost[a b] | wall warm paced",
+}
+SOURCE = """
+import pytest
+
+if True:
+    def test_attention(kernelperf): ...
+
+class TestGroup:
+    def test_inside(self): ...
+"""
+
+
+@pytest.fixture
+def store(project: Path, make) -> Baselines:
+    """
+    Return baselines of two cards for one file, and of one card for a file that is gone.
+    """
+    (project / FILE).write_text(SOURCE)
+    baselines = Baselines(project / "baselines")
+    entry = make.entry("a")
+    baselines.write(SLUG, FILE, {key: entry for key in KEYS if "launch" not in key})
+    launch = make.entry("a", timer="launch")
+    baselines.write(SLUG, FILE, {key: launch for key in KEYS if "launch" in key})
+    baselines.write("nvidia-h200", FILE, {"test_gone[8] | device cold paced": entry})
+    baselines.write(SLUG, "tests/perf/test_old.py", {"test_x | device cold paced": entry})
+    return Baselines(baselines.root)
+
+
+def stored(store: Baselines) -> set[str]:
+    fresh = Baselines(store.root)
+    return {
+        f"{slug}/{file}::{key}"
+        for slug in fresh.slugs()
+        for file in fresh.files(slug)
+        for key in fresh.load(slug, file)
+    }
+
+
+def test_prune_removes_what_lost_its_test_and_nothing_else(kernelperf, store) -> None:
+    lost = {
+        f"{SLUG}/{FILE}::test_gone[8] | device cold paced",
+        f"{SLUG}/{FILE}::TestGroup::test_lost[a b] | wall warm paced",
+        f"nvidia-h200/{FILE}::test_gone[8] | device cold paced",
+        f"{SLUG}/tests/perf/test_old.py::test_x | device cold paced",
+    }
+    before = stored(store)
+    dry = kernelperf("prune", "--dry-run")
+
+    assert before == stored(store)
+    result = kernelperf("prune")
+
+    assert before - lost == stored(store)
+    assert "kernelperf: would remove 4 of 8 entries" == dry.output.splitlines()[-1]
+    assert "kernelperf: removed 4 of 8 entries" == result.output.splitlines()[-1]
+    assert f"{FILE} has no TestGroup::test_lost" in result.output
+    assert "tests/perf/test_old.py is gone" in result.output
+    assert not (store.root / "nvidia-h200").exists()
+
+
+def test_prune_removes_by_name(kernelperf, store) -> None:
+    before = stored(store)
+    result = kernelperf("prune", "--tests", f"{FILE}::test_attention[8]")
+
+    assert 0 == result.exit_code
+    assert {
+        f"{SLUG}/{FILE}::test_attention[8] | device cold paced",
+        f"{SLUG}/{FILE}::test_attention[8] bwd | launch cold paced",
+    } == before - stored(store)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("tests", 8),
+        ("tests/perf/", 8),
+        (FILE, 7),
+        (f"{FILE}::test_attention", 3),
+        (f"{FILE}::TestGroup", 2),
+        (f"{FILE}::test_attention[8] bwd", 1),
+        (f"{FILE}::test_attention[16] | device cold paced", 1),
+    ],
+)
+def test_names_are_pytests(kernelperf, store, name: str, count: int) -> None:
+    result = kernelperf("prune", "--dry-run", "--tests", name)
+
+    assert f"kernelperf: would remove {count} of 8 entries" == result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", [f"{FILE}::test_att", "test", "tests/per", "nvidia-h200"])
+def test_a_name_that_nothing_has_is_exit_status_2(kernelperf, store, name: str) -> None:
+    before = stored(store)
+    result = kernelperf("prune", "--tests", name)
+
+    assert 2 == result.exit_code
+    assert f"nothing is called '{name}'" in result.output
+    assert before == stored(store)
+
+
+def test_prune_in_the_wrong_folder_removes_nothing(kernelperf, store, project, tmp_path) -> None:
+    moved = tmp_path / "copied" / "baselines"
+    moved.parent.mkdir()
+    store.root.rename(moved)
+    (moved.parent / "pyproject.toml").touch()
+    result = kernelperf("prune", "--baselines", moved)
+
+    assert 2 == result.exit_code
+    assert "wrong folder" in result.output
+    assert 8 == len(stored(Baselines(moved)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from other import *",
+        "from other import test_gone",
+        "test_gone = make_test()",
+        "async def test_gone(): ...",
+        "try:\n    import x\nexcept ImportError:\n    def test_gone(): ...",
+        "def broken(",
+    ],
+)
+def test_what_may_define_a_test_keeps_its_entries(kernelperf, store, project, source) -> None:
+    (project / FILE).write_text(source)
+    kernelperf("prune")
+
+    assert f"{SLUG}/{FILE}::test_gone[8] | device cold paced" in stored(store)
+
+
+def test_a_test_that_a_base_class_may_define_is_kept(kernelperf, store, project) -> None:
+    (project / FILE).write_text(SOURCE.replace("TestGroup:", "TestGroup(Base):"))
+    kernelperf("prune")
+
+    assert f"{SLUG}/{FILE}::TestGroup::test_lost[a b] | wall warm paced" in stored(store)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "before", "after"),
+    [
+        (
+            FILE,
+            "tests/gpu/test_new.py",
+            f"{SLUG}/{FILE}::test_attention[16] | device cold paced",
+            f"{SLUG}/tests/gpu/test_new.py::test_attention[16] | device cold paced",
+        ),
+        (
+            "tests/perf",
+            "tests/gpu",
+            f"{SLUG}/tests/perf/test_old.py::test_x | device cold paced",
+            f"{SLUG}/tests/gpu/test_old.py::test_x | device cold paced",
+        ),
+        (
+            f"{FILE}::test_attention",
+            f"{FILE}::test_forward",
+            f"{SLUG}/{FILE}::test_attention[8] bwd | launch cold paced",
+            f"{SLUG}/{FILE}::test_forward[8] bwd | launch cold paced",
+        ),
+        (
+            f"{FILE}::test_gone[8]",
+            "tests/perf/test_old.py::test_back[9]",
+            f"nvidia-h200/{FILE}::test_gone[8] | device cold paced",
+            "nvidia-h200/tests/perf/test_old.py::test_back[9] | device cold paced",
+        ),
+        (
+            f"{FILE}::test_attention[16] | device cold paced",
+            f"{FILE}::test_attention[16] fwd | device cold paced",
+            f"{SLUG}/{FILE}::test_attention[16] | device cold paced",
+            f"{SLUG}/{FILE}::test_attention[16] fwd | device cold paced",
+        ),
+    ],
+)
+def test_rename_moves_entries_and_loses_none(kernelperf, store, old, new, before, after) -> None:
+    had = stored(store)
+    result = kernelperf("rename", old, new)
+    has = stored(store)
+
+    assert 0 == result.exit_code
+    assert before in had
+    assert before not in has
+    assert after in has
+    assert len(had) == len(has)
+
+
+def test_renaming_there_and_back_restores_the_bytes(kernelperf, store) -> None:
+    path = store.path(SLUG, FILE)
+    before = path.read_bytes()
+    kernelperf("rename", f"{FILE}::test_attention", f"{FILE}::test_forward")
+    kernelperf("rename", f"{FILE}::test_forward", f"{FILE}::test_attention")
+
+    assert before == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("tests/none.py", "tests/other.py", "nothing in"),
+        (f"{FILE}::test_attention[8]", f"{FILE}::test_attention[16]", "has a baseline already"),
+        (FILE, f"{FILE}::test_x", "of one kind"),
+        (f"{FILE}::test_gone", "tests/perf/test_x.py", "of one kind"),
+        (FILE, "tests/perf/test_x.txt", "ends in .py"),
+        (FILE, "../test_x.py", "not a path below the anchor"),
+    ],
+)
+def test_a_rename_that_cannot_be_changes_nothing(kernelperf, store, old, new, message) -> None:
+    before = stored(store)
+    result = kernelperf("rename", old, new)
+
+    assert 2 == result.exit_code
+    assert message in result.output
+    assert before == stored(store)
+
+
+def test_show_lists_all_baselines(kernelperf, store) -> None:
+    result = kernelperf("show")
+
+    assert 0 == result.exit_code
+    for text in (SLUG, "nvidia-h200", "tests/perf/test_old.py", "test_attention[16]"):
+        assert text in result.output
+
+
+def test_show_lists_one_file(kernelperf, store) -> None:
+    path = store.path("nvidia-h200", FILE)
+
+    for arguments in ([path], [path, "--baselines", store.root], [path.parents[2]]):
+        output = kernelperf("show", *arguments).output
+        assert "test_gone[8]" in output
+        assert "test_attention[16]" not in output
+
+
+def test_show_lists_another_folder(kernelperf, store, tmp_path: Path) -> None:
+    store.root.rename(tmp_path / "kept")
+
+    assert "test_attention[16]" in kernelperf("show", tmp_path / "kept").output
+    assert "no baselines in" in kernelperf("show").output
+
+
+def test_show_lists_a_run(kernelperf, baseline, record) -> None:
+    run = record("slow", 3.6)
+    result = kernelperf("show", run)
+
+    assert 0 == result.exit_code
+    assert "kernelperf: " in result.output.splitlines()[-1]
+
+
+def test_show_lists_the_comparisons_of_a_run(kernelperf, make, tmp_path: Path) -> None:
+    ratio = Ratio("flashcore", 3.2, 1.25, Interval(1.2, 1.3))
+    writer = RunWriter(tmp_path / "run.jsonl")
+    writer.append(Comparison("tests/perf/test_x.py::test_x", "sdpa", (ratio,)))
+    writer.close()
+    output = kernelperf("show", tmp_path / "run.jsonl").output
+
+    assert "flashcore" in output
+    assert "1.25" in output
+
+
+def test_show_of_nothing_is_exit_status_2(kernelperf, tmp_path: Path) -> None:
+    result = kernelperf("show", tmp_path / "none")
+
+    assert 2 == result.exit_code
+    assert "there is no" in result.output
+
+
+def test_show_of_a_damaged_file_is_exit_status_2(kernelperf, store) -> None:
+    path = store.path(SLUG, FILE)
+    document = json.loads(path.read_text())
+    document["entries"]["test_attention[8]"] = {}
+    path.write_text(json.dumps(document))
+    result = kernelperf("show", path)
+
+    assert 2 == result.exit_code
+    assert str(path) in result.output
