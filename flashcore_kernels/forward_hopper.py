@@ -1,0 +1,295 @@
+"""
+Host side of the Hopper attention kernels: what they can do, their tile configurations, their launch.
+
+The kernels are written in Gluon, whose interface changes between Triton releases, so nothing here imports them
+until ``is_supported`` has said yes: on another Triton or another GPU this module is only data.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Literal
+
+import torch
+
+LOG2E = 1.4426950408889634
+ROWS_PER_WARPGROUP = 64
+TRITON_RELEASE = "3.6."
+
+
+@dataclass(frozen=True)
+class HopperConfig:
+    """
+    One compiled shape of a Hopper kernel.
+
+    Args:
+        family: "solo", one warpgroup per program, or "ws", a producer warp and ``groups`` warpgroups.
+        groups: tiles of 64 query rows per program.
+        block_n: keys per step.
+        stages: depth of the K and V rings.
+        poly: of every 8 exponentials, how many are computed on the FMA pipe instead of the special-function unit.
+        maxnreg: registers per thread at launch; for "ws" it decides how many programs share an SM.
+        consumer_regs: registers of a consumer thread after the hand-over ("ws" with 2 or 3 groups only).
+        persistent: programs per SM of a persistent grid; 0 starts one program per tile.
+        pdl: the program may start before the previous kernel has ended, and waits for it inside.
+        q_in_registers: read Q from shared memory once per tile instead of once per step ("solo" only).
+        early_k: refill a K slot right after its scores, not together with V ("solo" only).
+    """
+
+    family: Literal["solo", "ws"]
+    groups: int
+    block_n: int
+    stages: int
+    poly: int = 0
+    maxnreg: int | None = None
+    consumer_regs: int = 160
+    persistent: int = 0
+    pdl: bool = False
+    q_in_registers: bool = False
+    early_k: bool = True
+
+    @property
+    def block_m(self) -> int:
+        """Query rows per program."""
+        return ROWS_PER_WARPGROUP * self.groups
+
+    @property
+    def name(self) -> str:
+        """A short name, unique per configuration, for tables."""
+        parts = [f"{self.family}{self.groups}", f"n{self.block_n}", f"s{self.stages}"]
+        parts += [f"x{self.poly}"] if self.poly else []
+        parts += [f"r{self.maxnreg}"] if self.maxnreg else []
+        parts += [f"c{self.consumer_regs}"] if self.family == "ws" and self.groups > 1 else []
+        parts += [f"p{self.persistent}"] if self.persistent else []
+        parts += ["d1"] if self.pdl else []
+        parts += ["q"] if self.q_in_registers else []
+        parts += [] if self.early_k else ["late"]
+        return "-".join(parts)
+
+
+def is_supported(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, scale: float) -> bool:
+    """
+    Say whether ``hopper_forward`` can compute attention on these tensors.
+
+    Args:
+        q: [batch, heads, seqlen_q, headdim].
+        k: [batch, heads_k, seqlen_k, headdim].
+        v: as k.
+        scale: softmax scale; the kernels fold it into the row maximum, which needs it to be positive.
+
+    Returns:
+        False if another kernel must be used; never raises.
+    """
+    if q.device.type != "cuda" or not _hopper_with_gluon(q.device.index):
+        return False
+    if q.dtype not in (torch.float16, torch.bfloat16) or q.shape[-1] not in (64, 128):
+        return False
+    if not scale > 0 or not math.isfinite(scale) or 0 in q.shape or 0 in k.shape:
+        return False
+    return all(_fits_tma(t) for t in (q, k, v))
+
+
+@lru_cache(maxsize=None)
+def _hopper_with_gluon(device_index: int | None) -> bool:
+    """Whether this device is an sm_90 and the installed Triton is the release the kernels were written for."""
+    if torch.cuda.get_device_capability(device_index) != (9, 0):
+        return False
+    try:
+        import triton
+    except ImportError:
+        return False
+    return bool(triton.__version__.startswith(TRITON_RELEASE))
+
+
+def _fits_tma(tensor: torch.Tensor) -> bool:
+    """TMA wants a 16-byte aligned start, a contiguous last dimension and strides in multiples of 16 bytes."""
+    size = tensor.element_size()
+    steps = tensor.stride()
+    return (
+        tensor.data_ptr() % 16 == 0
+        and steps[3] == 1
+        and all(n == 1 or (step * size % 16 == 0 and step > 0) for n, step in zip(tensor.shape[:3], steps[:3]))
+    )
+
+
+@lru_cache(maxsize=None)
+def _layout(rank: int) -> Any:
+    from triton.experimental.gluon.language import NVMMASharedLayout
+
+    return NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=rank)
+
+
+def _descriptor(tensor: torch.Tensor, rows: int) -> Any:
+    """A TMA descriptor of [batch, heads, seqlen, headdim] that moves ``rows`` rows of one head at a time."""
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+    headdim = tensor.shape[3]
+    # the stride of a dimension of size 1 is never used, but must still be valid
+    strides = [step if n > 1 else headdim for n, step in zip(tensor.shape, tensor.stride())]
+    strides[3] = 1
+    return TensorDescriptor(tensor, list(tensor.shape), strides, [1, 1, rows, headdim], _layout(4))
+
+
+def tile_order(causal: bool, num_bh: int, seqlen_k: int, headdim: int) -> int:
+    """
+    How many heads are walked together, see ``_tile_coordinates``.
+
+    Without a mask one: the tiles of a head follow each other and find its K and V in L2. Under a causal mask as many
+    as keep their K and V in about a third of the 50 MB L2, so that heavy tiles can go first.
+    """
+    if not causal:
+        return 1
+    per_head = 2 * 2 * seqlen_k * headdim
+    return max(1, min(num_bh, (16 << 20) // per_head))
+
+
+def hopper_forward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor | None,
+    *,
+    scale: float,
+    causal: bool,
+    causal_offset: int,
+    config: HopperConfig,
+) -> None:
+    """
+    Compute ``out = softmax(scale q k^T) v`` on an H100, and ``lse`` if asked.
+
+    Args:
+        q: [batch, heads, seqlen_q, headdim], float16 or bfloat16, headdim 64 or 128.
+        k: [batch, heads_k, seqlen_k, headdim]; heads is a multiple of heads_k.
+        v: as k.
+        out: as q, written.
+        lse: [batch, heads, seqlen_q] float32 contiguous, written: natural log of the row's sum of exponentials.
+        scale: softmax scale, > 0.
+        causal: row i sees keys j <= i + causal_offset only.
+        causal_offset: 0 aligns the diagonal top-left, seqlen_k - seqlen_q bottom-right.
+        config: the tile; see ``HOPPER_CONFIGS``.
+    """
+    kernel, args, constants, options, grid = launch_plan(
+        q, k, v, out, lse, scale=scale, causal=causal, causal_offset=causal_offset, config=config
+    )
+    with torch.cuda.device(q.device):
+        kernel[(grid,)](*args, **constants, **options)
+
+
+def launch_plan(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor | None,
+    *,
+    scale: float,
+    causal: bool,
+    causal_offset: int,
+    config: HopperConfig,
+) -> tuple[Any, tuple[Any, ...], dict[str, Any], dict[str, Any], int]:
+    """Return (kernel, arguments, constants, compiler options, programs): all that a launch needs."""
+    batch, heads, seqlen_q, headdim = q.shape
+    heads_k, seqlen_k = k.shape[1], k.shape[2]
+    num_m = -(-seqlen_q // config.block_m)
+    tiles = num_m * batch * heads
+    section = tile_order(causal, batch * heads, seqlen_k, headdim)
+    args = (
+        _descriptor(q, ROWS_PER_WARPGROUP),
+        _descriptor(k, config.block_n),
+        _descriptor(v, config.block_n),
+        _descriptor(out, ROWS_PER_WARPGROUP),
+        q if lse is None else lse,
+        scale * LOG2E,
+        *(seqlen_q, seqlen_k, causal_offset, heads, num_m, batch * heads, section, tiles),
+    )
+    constants = dict(
+        GROUP=heads // heads_k,
+        CAUSAL=causal,
+        STAGES=config.stages,
+        EVEN_N=seqlen_k % config.block_n == 0,
+        WRITE_LSE=lse is not None,
+        POLY=config.poly,
+        PDL=config.pdl,
+    )
+    options: dict[str, Any] = dict(num_warps=4, launch_pdl=config.pdl)
+    if config.maxnreg is not None:
+        options["maxnreg"] = config.maxnreg
+    if config.family == "solo":
+        from .forward_hopper_solo import attention_solo_kernel as kernel
+
+        constants.update(
+            PERSISTENT=config.persistent > 0, Q_IN_REGISTERS=config.q_in_registers, EARLY_K=config.early_k
+        )
+    else:
+        from .forward_hopper_ws import attention_ws_kernel as kernel
+
+        constants.update(
+            CONSUMERS=config.groups, CONSUMER_REGS=config.consumer_regs, OWN_O=config.persistent > 0
+        )
+    programs = tiles
+    if config.persistent:
+        programs = min(tiles, config.persistent * _multiprocessors(q.device.index))
+    return kernel, args, constants, options, programs
+
+
+@lru_cache(maxsize=None)
+def _multiprocessors(device_index: int | None) -> int:
+    return int(torch.cuda.get_device_properties(device_index).multi_processor_count)
+
+
+def _solos() -> list[HopperConfig]:
+    make = partial(HopperConfig, "solo", 1)
+    return [
+        make(64, 2),
+        make(64, 2, pdl=True),
+        make(64, 2, maxnreg=128, q_in_registers=True),
+        make(64, 2, maxnreg=128, early_k=False),
+        make(64, 2, maxnreg=128, persistent=4),
+        make(64, 2, maxnreg=128, persistent=4, q_in_registers=True),
+        make(64, 2, maxnreg=128, persistent=4, q_in_registers=True, early_k=False),
+        make(64, 3, persistent=3),
+        make(128, 1, pdl=True),
+        make(128, 2),
+        make(128, 2, pdl=True),
+        make(128, 2, maxnreg=168, q_in_registers=True),
+        make(128, 2, maxnreg=168, persistent=2, q_in_registers=True),
+        make(128, 1, maxnreg=168, persistent=3),
+    ]
+
+
+def _streamed() -> list[HopperConfig]:
+    make = partial(HopperConfig, "ws")
+    return [
+        make(1, 64, 3, maxnreg=80, persistent=3),
+        make(1, 128, 2, maxnreg=128, persistent=2),
+        make(2, 64, 6, consumer_regs=240, persistent=1),
+        make(2, 128, 3, consumer_regs=240, persistent=1),
+        make(2, 128, 5, consumer_regs=240),
+        make(3, 128, 2, consumer_regs=160),
+        make(3, 128, 4, consumer_regs=160),
+        make(3, 128, 3, consumer_regs=160, persistent=1),
+        make(4, 64, 8, maxnreg=96, consumer_regs=112, persistent=1),
+    ]
+
+
+def _wide_heads() -> list[HopperConfig]:
+    make = partial(HopperConfig, "ws", 2)
+    return [
+        HopperConfig("solo", 1, 64, 2),
+        make(128, 2, consumer_regs=240),
+        make(64, 3, consumer_regs=240),
+        make(64, 3, consumer_regs=240, persistent=1),
+        make(64, 4, consumer_regs=240, persistent=1),
+        HopperConfig("ws", 3, 64, 3, consumer_regs=160),
+        HopperConfig("ws", 3, 64, 3, consumer_regs=160, persistent=1),
+    ]
+
+
+# Candidates for benchmarks/tune_attention.py, by headdim.
+HOPPER_CONFIGS: dict[int, tuple[HopperConfig, ...]] = {
+    64: (*_solos(), *_streamed()),
+    128: tuple(_wide_heads()),
+}

@@ -1,0 +1,92 @@
+"""
+Chooses how the kernels run here: on the GPU, or without one in Triton's interpreter on CPU tensors.
+
+Triton decides between compiling and interpreting when a kernel is *defined*, so the switch is set
+while this process's kernels are imported, and taken back afterwards so that child processes, which
+compile for real, do not inherit it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import pytest
+import torch
+
+HAS_GPU = torch.cuda.is_available()
+# Gluon belongs here because Triton imports it at a first launch, and it insists on one mode too.
+KERNEL_MODULES = (
+    "triton.experimental.gluon.nvidia.hopper",
+    "flashcore_kernels.forward",
+    "flashcore_kernels.decode",
+)
+
+
+def _define_kernels_for_the_interpreter() -> None:
+    if "triton" in sys.modules and not sys.modules["triton"].knobs.runtime.interpret:
+        raise pytest.UsageError(
+            "tests/kernels needs Triton's interpreter on a machine without a GPU, but triton was "
+            "imported before it could be chosen; run `pytest tests/kernels` alone, or set "
+            "TRITON_INTERPRET=1"
+        )
+    before = os.environ.get("TRITON_INTERPRET")
+    os.environ["TRITON_INTERPRET"] = "1"
+    try:
+        for name in KERNEL_MODULES:
+            importlib.import_module(name)
+    finally:
+        if before is None:
+            del os.environ["TRITON_INTERPRET"]
+
+
+def _mend_the_interpreter() -> None:
+    """
+    Cover three gaps of Triton 3.6's interpreter.
+
+    It turns loop bounds into integers by `int(array)`, which NumPy refuses since 2.4 for arrays of
+    shape (1,); it multiplies bfloat16 tiles as the uint16 that it stores them in; and it cuts
+    float32 off to bfloat16 where the hardware rounds to nearest even, doubling every error.
+    """
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    patch_tensor = interpreter._patch_lang_tensor
+    builder = interpreter.InterpreterBuilder
+    create_dot, cast = builder.create_dot, builder.cast_impl
+
+    def with_index(tensor, scope):
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    def widened(handle):
+        if handle.dtype.scalar != tl.bfloat16:
+            return handle
+        bits = handle.data.astype(np.uint32) << 16
+        return interpreter.TensorHandle(bits.view(np.float32), tl.float32)
+
+    def dot(self, a, b, *rest):
+        return create_dot(self, widened(a), widened(b), *rest)
+
+    def rounding_cast(self, source, target):
+        if source.dtype.scalar != tl.float32 or target.scalar != tl.bfloat16:
+            return cast(self, source, target)
+        rounded = torch.from_numpy(np.ascontiguousarray(source.data)).to(torch.bfloat16)
+        return interpreter.TensorHandle(rounded.view(torch.uint16).numpy(), tl.bfloat16)
+
+    interpreter._patch_lang_tensor = with_index
+    builder.create_dot = dot
+    builder.cast_impl = rounding_cast
+
+
+if not HAS_GPU:
+    _define_kernels_for_the_interpreter()
+    _mend_the_interpreter()
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """Where kernel tests put their tensors: the GPU, or the CPU for the interpreter."""
+    return "cuda" if HAS_GPU else "cpu"

@@ -1,0 +1,45 @@
+"""How a decode call is cut into programs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flashcore_kernels.decode_plan import choose_num_splits, plan_decode
+
+
+@pytest.mark.parametrize(
+    ("programs", "max_splits", "expected"),
+    [
+        (264, 64, 1),  # one full wave of 264 slots
+        (256, 64, 1),  # 97 % of one
+        (8, 128, 32),  # 256 of 264; 31 splits fill 94 %, the best is 33
+        (8, 16, 16),  # the cache is too short for more
+        (1, 256, 244),  # within 5 % of 256, the most allowed
+        (140, 64, 9),  # 1260 of 5 waves; from 2 to 8 the last wave is too empty
+        (0, 64, 1),
+    ],
+)
+def test_splits_fill_the_card(programs: int, max_splits: int, expected: int) -> None:
+    assert expected == choose_num_splits(programs=programs, slots=264, max_splits=max_splits)
+
+
+@given(
+    batch=st.integers(0, 300),
+    nheads_k=st.integers(0, 64),
+    group=st.integers(1, 16),
+    seqlen_q=st.integers(0, 600),
+    capacity=st.integers(0, 200_000),
+    headdim=st.integers(1, 128),
+    num_sms=st.integers(1, 160),
+)
+def test_a_plan_covers_the_queries_and_stays_in_its_limits(**shape: int) -> None:
+    plan = plan_decode(**shape)
+
+    packed = shape["seqlen_q"] * shape["group"]
+    assert plan.num_q_tiles >= 1
+    assert packed <= plan.num_q_tiles * plan.block_q
+    assert plan.num_q_tiles == 1 or packed > (plan.num_q_tiles - 1) * plan.block_q
+    assert 1 <= plan.num_splits <= 256
+    assert plan.num_splits == 1 or plan.num_splits * 4 * plan.block_n <= shape["capacity"] + 128

@@ -1,0 +1,426 @@
+"""
+The host fast path: what it hands to Triton's launcher, and everything that must keep it from it.
+
+No GPU needed: the compiled kernel is a stand-in that records, the launcher's format is Triton's.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import triton
+
+from flashcore_kernels import attention as public_attention
+from flashcore_kernels import forward, launch
+from flashcore_kernels.attention import _forward
+from flashcore_kernels.dispatch import MAX_PLANS, _plan_of, plan_key, plans, remember
+
+STREAM = 77
+only_known_triton = pytest.mark.skipif(
+    not triton.__version__.startswith(launch.KNOWN_TRITON), reason="another Triton: no fast path"
+)
+
+
+@pytest.fixture
+def recorded(monkeypatch) -> list[tuple]:
+    """Stand in for the CUDA parts and return the list of argument tuples that were launched."""
+    calls: list[tuple] = []
+    monkeypatch.setattr(launch, "current_stream", lambda index: STREAM)
+    monkeypatch.setattr(launch, "current_device", lambda: None)
+    plans.clear()
+    yield calls
+    plans.clear()
+
+
+def _handle(calls, **changes):
+    """Make a compiled kernel as Triton 3.6 returns it."""
+    runner = {
+        "launch": lambda *args: calls.append(args),
+        "global_scratch_size": 0,
+        "profile_scratch_size": 0,
+        "launch_cooperative_grid": False,
+        "launch_pdl": False,
+        **changes,
+    }
+    return SimpleNamespace(
+        run=SimpleNamespace(**runner), function=1234, packed_metadata=(4, 1, 57344)
+    )
+
+
+def _inputs(seqlen=64, dtype=torch.float16):
+    return tuple(torch.randn(2, 4, seqlen, 64).to(dtype) for _ in range(3))
+
+
+def _first_call(monkeypatch, calls, inputs, **changes):
+    """Go through the checked way once, with Triton replaced by the stand-in."""
+    monkeypatch.setattr(forward, "launch", lambda *args: _handle(calls, **changes))
+    key = plan_key(*inputs, False, None, None, False)
+    return _forward(*inputs, False, 0.125, 0, None, False, plan_key=key)
+
+
+# --- what is launched --------------------------------------------------------------------------
+
+
+@only_known_triton
+def test_the_second_call_launches_the_remembered_handle(monkeypatch, recorded):
+    inputs = _inputs()
+    _first_call(monkeypatch, recorded, inputs)
+    fresh = _inputs()
+
+    out = public_attention(*fresh)
+
+    (args,) = recorded
+    assert args[:3] == (1, 4, 2)  # tiles, heads, batch
+    assert args[3:5] == (STREAM, 1234)
+    assert args[5:13] == (False, False, None, None, (4, 1, 57344), None, None, None)
+    assert args[13:18] == (*(x.data_ptr() for x in (*fresh, out)), None)
+    assert args[18] == pytest.approx(0.125 * 1.4426950408889634)
+    assert args[19:22] == (64, 64, 0)
+
+
+@only_known_triton
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_the_arguments_fit_the_launcher_that_triton_generates(monkeypatch, recorded, contiguous):
+    """One argument per format letter of the C function that Triton builds for this signature."""
+    driver = pytest.importorskip("triton.backends.nvidia.driver")
+    inputs = _inputs()
+    if not contiguous:
+        inputs = tuple(x.transpose(1, 2).contiguous().transpose(1, 2) for x in inputs)
+    _first_call(monkeypatch, recorded, inputs)
+
+    public_attention(*inputs)
+
+    names = forward.attention_forward_kernel.arg_names
+    (args,) = recorded
+    values = args[len(driver._BASE_ARGS_FORMAT) :]
+    assert len(names) == len(values)
+    signature = {name: _triton_type(name, value) for name, value in zip(names, values, strict=True)}
+    source = driver.make_launcher({}, signature, None)
+    letters = source.split('PyArg_ParseTuple(args, "')[1].split('"')[0]
+    assert len(letters) == len(args)
+    for letter, value in zip(letters, args, strict=True):
+        expected = {"O": object, "d": float}.get(letter, int)
+        assert isinstance(value, expected), (letter, value)
+
+
+def _triton_type(name, value):
+    if value is None or name.isupper():
+        return "constexpr"
+    if name.endswith("_ptr"):
+        return "*fp16"
+    return "fp32" if isinstance(value, float) else "i32"
+
+
+@only_known_triton
+def test_log_sum_exp_and_out_are_passed_when_asked_for(monkeypatch, recorded):
+    inputs = _inputs()
+    out = torch.empty_like(inputs[0])
+    monkeypatch.setattr(forward, "launch", lambda *args: _handle(recorded))
+    key = plan_key(*inputs, True, 0.5, out, True)
+    _forward(*inputs, True, 0.5, 0, out, True, plan_key=key)
+
+    result, lse = public_attention(*inputs, causal=True, scale=0.5, out=out, return_lse=True)
+
+    assert result is out
+    assert lse.shape == (2, 4, 64)
+    assert lse.dtype == torch.float32
+    assert recorded[0][16:18] == (out.data_ptr(), lse.data_ptr())
+
+
+# --- kernels that take descriptors -------------------------------------------------------------
+
+
+def _descriptor(tensor):
+    return SimpleNamespace(
+        base=tensor,
+        shape=list(tensor.shape),
+        strides=list(tensor.stride()),
+        block_shape=[1, 1, 64, 64],
+        padding="zero",
+    )
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list[tuple]:
+    """Stand in for the driver's encoding of tensor maps; return what it was called with."""
+    calls: list[tuple] = []
+
+    def fill(*args):
+        calls.append(args)
+        return ("map", *map(str, args))
+
+    utils = SimpleNamespace(fill_tma_descriptor=fill)
+    monkeypatch.setattr(triton.runtime.driver, "_active", SimpleNamespace(utils=utils))
+    return calls
+
+
+METADATA = {
+    "swizzle": 3, "elem_size": 2, "elem_type": 6, "block_size": [1, 1, 64, 64], "fp4_padded": False
+}  # fmt: skip
+
+
+def _described_handle(calls):
+    """Make a handle whose launcher is wrapped by Triton's own code for descriptors."""
+    driver = pytest.importorskip("triton.backends.nvidia.driver")
+    signature = dict.fromkeys("qkvo", "tensordesc<fp16[1, 1, 64, 64]>") | {"lse": "*fp32"}
+    wrapped = driver.wrap_handle_tensordesc(
+        lambda *args: calls.append(args), signature, [METADATA] * 4
+    )
+    return _handle(calls, launch=wrapped)
+
+
+@only_known_triton
+def test_cached_descriptors_are_what_triton_would_have_encoded(recorded, encoded):
+    """The same arguments reach the C function, map for map, as by the public way."""
+    q, k, v = _inputs()
+    out, lse = torch.empty_like(q), torch.empty(2, 4, 64)
+    handle = _described_handle(recorded)
+    descriptors = [_descriptor(tensor) for tensor in (q, k, v, out)]
+    scalars = (0.125, 64, 64)
+    none = (None,) * 3
+    handle.run.launch(
+        *(2, 1, 1, STREAM, 1234, False, False, None, None, (4, 1, 57344), *none),
+        *(*descriptors, lse.data_ptr(), *scalars),
+    )
+    addresses = [tensor.data_ptr() for tensor in (q, k, v, out, lse)]
+
+    prepared = launch.prepare(handle, (2, 1, 1), (*descriptors, lse), scalars)
+    prepared(STREAM, *addresses)
+    prepared(STREAM, *addresses)
+
+    by_triton, first, second = recorded
+    assert by_triton == first == second
+    assert len(encoded) == 8  # four by Triton, four by the first call, none by the second
+
+
+@only_known_triton
+def test_another_address_gets_its_own_descriptor(recorded, encoded):
+    q, k, v = _inputs()
+    descriptors = [_descriptor(tensor) for tensor in (q, k, v, torch.empty_like(q))]
+    prepared = launch.prepare(_described_handle(recorded), (1, 1, 1), (*descriptors, q), ())
+
+    prepared(STREAM, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000)
+    prepared(STREAM, 0x1000, 0x2000, 0x3000, 0x9000, 0x5000)
+
+    assert [args[0] for args in encoded] == [0x1000, 0x2000, 0x3000, 0x4000, 0x9000]
+    assert recorded[0] != recorded[1]
+
+
+def test_remembered_descriptors_are_bounded():
+    maps = launch.TensorMaps(lambda address: address, ())
+    for address in range(launch.TensorMaps.MAX_ADDRESSES + 10):
+        maps(address)
+
+    assert len(maps._arguments) == 10
+
+
+# --- what must not take the fast path ----------------------------------------------------------
+
+
+def _on_gpu_1(tensor):
+    """Look like the same tensor on another GPU."""
+    return SimpleNamespace(
+        shape=tensor.shape, stride=tensor.stride, dtype=tensor.dtype, get_device=lambda: 1
+    )
+
+
+@only_known_triton
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"q": lambda q: q[:, :2]},
+        {"q": lambda q: q.bfloat16()},
+        {"q": lambda q: q.transpose(1, 2).contiguous().transpose(1, 2)},
+        {"q": _on_gpu_1},
+        {"k": lambda k: k[:, :, :63]},
+        {"k": lambda k: k.bfloat16()},
+        {"k": lambda k: k.transpose(1, 2).contiguous().transpose(1, 2)},
+        {"k": _on_gpu_1},
+        {"v": lambda v: v[:, :, :63]},
+        {"v": lambda v: v.bfloat16()},
+        {"v": lambda v: v.transpose(1, 2).contiguous().transpose(1, 2)},
+        {"v": _on_gpu_1},
+        {"causal": lambda _: True},
+        {"scale": lambda _: 0.5},
+        {"return_lse": lambda _: True},
+        {"out": lambda _: torch.empty(2, 4, 64, 64).half()},
+    ],
+)
+def test_whatever_a_handle_is_specialised_for_is_in_the_key(recorded, changes):
+    q, k, v = _inputs()
+    call = {
+        "q": q, "k": k, "v": v, "causal": False, "scale": None, "out": None, "return_lse": False
+    }  # fmt: skip
+    changed = {**call, **{name: change(call[name]) for name, change in changes.items()}}
+
+    assert plan_key(**call) != plan_key(**changed)
+    assert plan_key(**call) == plan_key(**{**call, "q": q.clone(), "k": k.clone()})
+
+
+@pytest.mark.parametrize("out_change", ["stride", "dtype"])
+def test_another_kind_of_out_is_another_key(out_change):
+    q, k, v = _inputs()
+    out = torch.empty_like(q)
+    other = (
+        out.transpose(1, 2).contiguous().transpose(1, 2) if out_change == "stride" else q.float()
+    )
+
+    assert plan_key(q, k, v, False, None, out, False) != plan_key(
+        q, k, v, False, None, other, False
+    )
+
+
+@only_known_triton
+@pytest.mark.parametrize("which", range(4))
+def test_a_misaligned_pointer_is_not_launched(recorded, which):
+    """Each of q, k, v and out: Triton compiled 16-byte copies for what was aligned."""
+    prepared = launch.prepare(_handle(recorded), (1, 1, 1), _inputs(), ())
+    plan = _plan_of(prepared, None, False)
+    tensors = [*_inputs(), torch.empty(2, 4, 64, 64, dtype=torch.float16)]
+    buffer = torch.empty(tensors[which].numel() + 1, dtype=torch.float16)
+    assert plan(*tensors, None)
+
+    tensors[which] = buffer[1:].view(2, 4, 64, 64)
+
+    assert not plan(*tensors, None)
+    assert len(recorded) == 1
+
+
+@only_known_triton
+def test_another_current_device_is_not_launched(monkeypatch, recorded):
+    prepared = launch.prepare(_handle(recorded), (1, 1, 1), _inputs(), ())
+    monkeypatch.setattr(launch, "current_device", lambda: 1)
+
+    launched = _plan_of(prepared, 0, False)(*_inputs(), torch.empty(64), None)
+
+    assert not launched
+    assert recorded == []
+
+
+def _watch_enter(monkeypatch, knobs):
+    monkeypatch.setattr(knobs.runtime.launch_enter_hook, "calls", [print])
+
+
+def _watch_exit(monkeypatch, knobs):
+    monkeypatch.setattr(knobs.runtime.launch_exit_hook, "calls", [print])
+
+
+def _replace_enter(monkeypatch, knobs):
+    monkeypatch.setattr(knobs.runtime, "launch_enter_hook", print)
+
+
+def _replace_exit(monkeypatch, knobs):
+    monkeypatch.setattr(knobs.runtime, "launch_exit_hook", None)
+
+
+def _debug(monkeypatch, knobs):
+    monkeypatch.setattr(knobs.runtime, "debug", True)
+
+
+def _instrument(monkeypatch, knobs):
+    monkeypatch.setattr(knobs.compilation, "instrumentation_mode", "fpsan")
+
+
+WATCHERS = [_watch_enter, _watch_exit, _replace_enter, _replace_exit, _debug, _instrument]
+
+
+@only_known_triton
+@pytest.mark.parametrize("watch", WATCHERS)
+def test_whoever_watches_launches_sees_them(monkeypatch, recorded, watch):
+    """Profiler hooks and debug modes work through Triton's public way only."""
+    prepared = launch.prepare(_handle(recorded), (1, 1, 1), _inputs(), ())
+    plan = _plan_of(prepared, None, False)
+    watch(monkeypatch, triton.knobs)
+
+    assert not plan(*_inputs(), torch.empty(64), None)
+    assert launch.prepare(_handle(recorded), (1, 1, 1), _inputs(), ()) is None
+    assert recorded == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"global_scratch_size": 128}, {"profile_scratch_size": 128}, {"launch": None}],
+)
+def test_a_handle_that_needs_more_than_pointers_is_not_prepared(recorded, changes):
+    assert launch.prepare(_handle(recorded, **changes), (1, 1, 1), _inputs(), ()) is None
+
+
+def test_another_triton_is_not_prepared(monkeypatch, recorded):
+    monkeypatch.setattr(triton, "__version__", "3.7.1")
+
+    assert launch.prepare(_handle(recorded), (1, 1, 1), _inputs(), ()) is None
+
+
+def test_the_interpreter_is_not_prepared():
+    """It returns no handle."""
+    assert launch.prepare(None, (1, 1, 1), _inputs(), ()) is None
+
+
+@only_known_triton
+def test_a_launch_on_a_copy_is_not_remembered(monkeypatch, recorded):
+    """A last stride of 2 is copied first: the handle would read the copy's layout."""
+    q, k, v = _inputs()
+    q = torch.stack([q, q], dim=-1)[..., 0]
+
+    _first_call(monkeypatch, recorded, (q, k, v))
+
+    assert not plans
+
+
+@only_known_triton
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_a_turned_scale_is_not_remembered(monkeypatch, recorded, scale):
+    monkeypatch.setattr(forward, "launch", lambda *args: _handle(recorded))
+
+    _forward(*_inputs(), False, scale, 0, None, False, plan_key=("key",))
+
+    assert not plans
+
+
+@only_known_triton
+def test_a_misaligned_first_call_is_not_remembered(monkeypatch, recorded):
+    q, k, v = _inputs()
+    buffer = torch.empty(q.numel() + 1, dtype=q.dtype)
+
+    _first_call(monkeypatch, recorded, (buffer[1:].view(q.shape), k, v))
+
+    assert not plans
+
+
+@only_known_triton
+def test_out_is_checked_for_overlap_on_the_fast_path_too(monkeypatch, recorded):
+    q, k, v = _inputs()
+    out = torch.empty_like(q)
+    monkeypatch.setattr(forward, "launch", lambda *args: _handle(recorded))
+    key = plan_key(q, k, v, False, None, out, False)
+    _forward(q, k, v, False, 0.125, 0, out, False, plan_key=key)
+
+    with pytest.raises(ValueError, match="out overlaps k in memory"):
+        public_attention(q, k, v, out=k)
+
+    assert recorded == []
+
+
+@only_known_triton
+def test_inputs_that_need_gradients_do_not_take_the_fast_path(monkeypatch, recorded):
+    inputs = _inputs()
+    _first_call(monkeypatch, recorded, inputs)
+    inputs[1].requires_grad_()
+
+    assert public_attention(*inputs).requires_grad
+    assert recorded == []
+
+    with torch.no_grad():
+        public_attention(*inputs)
+
+    assert len(recorded) == 1
+
+
+def test_remembered_launches_are_bounded(recorded):
+    """A cache that grows by one key a step would otherwise fill the memory."""
+    for n in range(MAX_PLANS + 10):
+        remember((n,), lambda *args: True)
+
+    assert len(plans) == 10
