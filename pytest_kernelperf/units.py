@@ -32,7 +32,8 @@ def format_percent(fraction: float | None, *, signed: bool = True) -> str:
     if fraction is None:
         return "-"
     sign = "+" if signed else ""
-    return f"{100 * fraction:{sign}.2f} %"
+    # Rounded first, plus zero: "-0.00 %" would be read as a sign.
+    return f"{round(100 * fraction, 2) + 0.0:{sign}.2f} %"
 
 
 def format_percentile(percentile: float) -> str:

@@ -1,0 +1,22 @@
+"""
+Turns samples into intervals and one verdict; pure: no torch, clock, files, pytest, or chance.
+"""
+
+from pytest_kernelperf.analysis.comparison import compare
+from pytest_kernelperf.analysis.intervals import interval_us
+from pytest_kernelperf.analysis.margins import margins
+from pytest_kernelperf.analysis.noise import Noise, noise_from
+from pytest_kernelperf.analysis.percentiles import percentile_us
+from pytest_kernelperf.analysis.reasons import Reason
+from pytest_kernelperf.analysis.verdicts import judge
+
+__all__ = [
+    "Noise",
+    "Reason",
+    "compare",
+    "interval_us",
+    "judge",
+    "margins",
+    "noise_from",
+    "percentile_us",
+]

@@ -1,0 +1,47 @@
+"""
+The stable reason codes of verdicts, explained to users in docs/verdicts.md.
+
+A test compares this list with the document, so neither can grow without the other.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Reason(str, Enum):
+    """
+    Why a verdict has its status.
+    """
+
+    # The change interval said it.
+    WITHIN_MARGIN = "WITHIN_MARGIN"
+    FASTER_THAN_BASELINE = "FASTER_THAN_BASELINE"
+    SLOWER_THAN_BASELINE = "SLOWER_THAN_BASELINE"
+    # It said it, under a reservation that widened the interval or the margin.
+    OTHER_CARD = "OTHER_CARD"
+    PROVISIONAL = "PROVISIONAL"
+    # The target said it.
+    ABOVE_TARGET = "ABOVE_TARGET"
+    # Nothing can be said yet.
+    STRADDLES_MARGIN = "STRADDLES_MARGIN"
+    NOISIER_THAN_BASELINE = "NOISIER_THAN_BASELINE"
+    TARGET_IN_INTERVAL = "TARGET_IN_INTERVAL"
+    TOO_FEW_SAMPLES = "TOO_FEW_SAMPLES"
+    CLOCK_MOVED = "CLOCK_MOVED"
+    THROTTLED = "THROTTLED"
+    FOREIGN_PROCESS = "FOREIGN_PROCESS"
+    # There is nothing to compare with.
+    NO_BASELINE = "NO_BASELINE"
+    MIG_DIFFERS = "MIG_DIFFERS"
+    ECC_DIFFERS = "ECC_DIFFERS"
+    POWER_LIMIT_DIFFERS = "POWER_LIMIT_DIFFERS"
+    INPUTS_DIFFER = "INPUTS_DIFFER"
+    METHOD_DIFFERS = "METHOD_DIFFERS"
+    PLAN_DIFFERS = "PLAN_DIFFERS"
+    # Shown only.
+    NOT_JUDGED = "NOT_JUDGED"
+
+
+#: Said inside a sentence, beside whatever the reason is.
+MARGIN_BELOW_NOISE = "MARGIN_BELOW_NOISE"

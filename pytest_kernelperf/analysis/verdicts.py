@@ -1,0 +1,312 @@
+"""
+From a measurement and its baseline to verdicts: gathers findings, has them decided, tells them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pytest_kernelperf.analysis.change import ChangeEstimate, card_variance, estimate_change
+from pytest_kernelperf.analysis.comparability import Difference, find_difference
+from pytest_kernelperf.analysis.decision import Findings, TargetResult, decide
+from pytest_kernelperf.analysis.evidence import Circumstances, excuse, gather
+from pytest_kernelperf.analysis.intervals import enclosing_interval_us
+from pytest_kernelperf.analysis.margins import (
+    MIN_PROCESSES,
+    default_margin,
+    provisional_margin,
+    supported_margin,
+)
+from pytest_kernelperf.analysis.noise import (
+    CENTER,
+    Noise,
+    ProcessLogs,
+    band,
+    columns,
+    time_us_of,
+)
+from pytest_kernelperf.analysis.percentiles import MEDIAN, gives
+from pytest_kernelperf.analysis.reasons import Reason
+from pytest_kernelperf.analysis.sentences import Story, tell
+from pytest_kernelperf.model import (
+    Entry,
+    Interval,
+    Limits,
+    Measurement,
+    Process,
+    Status,
+    Verdict,
+)
+
+_SHOWN = (50.0, 95.0, 99.0)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """
+    Both sides of one measurement, prepared once for all its percentiles.
+
+    Attributes:
+        baseline: Processes of this card; of all cards where it has none; empty without a baseline.
+        difference: What forbids comparing them.
+    """
+
+    measurement: Measurement
+    baseline: tuple[Process, ...]
+    other_card: bool
+    difference: Difference | None
+    seen: Circumstances
+    limits: Limits
+    noise: Noise
+    elsewhere: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """
+    One percentile against the baseline.
+    """
+
+    change: ChangeEstimate
+    baseline_us: float
+    margin: float
+    supported: float
+    excuse: Reason | None
+
+
+@dataclass(frozen=True)
+class _Row:
+    """
+    All that was found out about one percentile.
+    """
+
+    percentile: float
+    time_us: float | None
+    own: Interval | None
+    compared: _Compared | None
+    target: TargetResult
+    baseline_processes: int
+
+
+def judge(
+    measurement: Measurement,
+    entry: Entry | None,
+    limits: Limits,
+    noise: Noise,
+    *,
+    elsewhere: Sequence[str] = (),
+) -> tuple[Verdict, ...]:
+    """
+    Judge every percentile of one measurement.
+
+    Args:
+        measurement: What was measured now.
+        entry: Its baseline on this card's model, or None.
+        limits: What the test asks. Percentiles that the timer can't give are left out: the device
+            timer's samples are means over many calls, so it has a P50 only.
+        noise: From all baselines of the card's model (`noise_from`).
+        elsewhere: Names of other cards or similar cases that have a baseline.
+
+    Returns:
+        One verdict per judged percentile, and one with `judged=False` for each of P50, P95, P99
+        that can be shown, ascending by percentile. Those have status UNCHANGED, since they never
+        fail anything, and reason NOT_JUDGED.
+    """
+    judged = judged_percentiles(measurement.case.timer, limits)
+    if measurement.problem is not None:
+        return tuple(_invalid(measurement, q, limits) for q in judged or (MEDIAN,))
+    shown = [q for q in _SHOWN if gives(measurement.case.timer, q)]
+    percentiles = sorted({*judged, *shown})
+    sides = _prepare(measurement, entry, limits, noise, elsewhere)
+    now = columns(measurement.processes, percentiles)
+    before = columns(sides.baseline, percentiles)
+    verdicts = [
+        _verdict(sides, _row(sides, q, candidate, baseline), judged=q in judged)
+        for q, candidate, baseline in zip(percentiles, now, before, strict=True)
+    ]
+    return tuple(each for each in verdicts if each.judged or each.time_us is not None)
+
+
+def judged_percentiles(timer: str, limits: Limits) -> tuple[float, ...]:
+    """
+    Return the percentiles that a timer's measurement is judged by, ascending.
+    """
+    asked = {*limits.percentiles, *limits.targets_us, *limits.max_regression}
+    return tuple(sorted(q for q in asked if gives(timer, q)))
+
+
+def _prepare(
+    measurement: Measurement,
+    entry: Entry | None,
+    limits: Limits,
+    noise: Noise,
+    elsewhere: Sequence[str],
+) -> _Sides:
+    processes = entry.reference.processes if entry else ()
+    cards = {each.environment.card for each in measurement.processes}
+    own = tuple(each for each in processes if each.environment.card in cards)
+    chosen = own or processes
+    difference = None
+    if entry is not None:
+        difference = find_difference(measurement, replace(entry.reference, processes=chosen))
+    return _Sides(
+        measurement=measurement,
+        baseline=chosen,
+        other_card=bool(chosen) and not own,
+        difference=difference,
+        seen=gather(measurement.processes, chosen),
+        limits=limits,
+        noise=noise,
+        elsewhere=elsewhere,
+    )
+
+
+def _row(
+    sides: _Sides,
+    percentile: float,
+    candidate: Sequence[ProcessLogs],
+    baseline: Sequence[ProcessLogs],
+) -> _Row:
+    time_us = time_us_of(candidate) if candidate else None
+    own = enclosing_interval_us(sides.measurement.processes, percentile, time_us)
+    comparable = candidate and baseline and sides.difference is None
+    return _Row(
+        percentile=percentile,
+        time_us=time_us,
+        own=own,
+        compared=_compare(sides, percentile, candidate, baseline) if comparable else None,
+        target=_target_result(sides.limits, percentile, own),
+        baseline_processes=len(baseline),
+    )
+
+
+def _findings(sides: _Sides, row: _Row) -> Findings:
+    compared = row.compared
+    return Findings(
+        difference=sides.difference.reason if sides.difference else None,
+        has_baseline=row.baseline_processes > 0,
+        change=compared.change.interval if compared else None,
+        margin=compared.margin if compared else 0.0,
+        target=row.target,
+        excuse=compared.excuse if compared else None,
+        noisier=compared.change.noisier if compared else False,
+        enough_samples=row.own is not None or band(row.percentile) == CENTER,
+        reservation=_reservation(sides, row.baseline_processes),
+    )
+
+
+def _story(sides: _Sides, row: _Row, status: Status, reason: str) -> Story:
+    compared, limits = row.compared, sides.limits
+    return Story(
+        percentile=row.percentile,
+        status=status,
+        reason=reason,
+        time_us=row.time_us,
+        own=row.own,
+        baseline_us=compared.baseline_us if compared else None,
+        change=compared.change if compared else None,
+        margin=compared.margin if compared else None,
+        asked_margin=limits.max_regression.get(row.percentile),
+        supported_margin=compared.supported if compared else None,
+        target_us=limits.targets_us.get(row.percentile),
+        per=limits.per,
+        target=row.target,
+        difference=sides.difference,
+        seen=sides.seen,
+        baseline_processes=row.baseline_processes,
+        other_card=sides.other_card,
+        samples=_samples(sides.measurement),
+        elsewhere=sides.elsewhere,
+    )
+
+
+def _verdict(sides: _Sides, row: _Row, *, judged: bool) -> Verdict:
+    status, reason = Status.UNCHANGED, Reason.NOT_JUDGED.value
+    if judged:
+        status, reason = decide(_findings(sides, row))
+    story = _story(sides, row, status, reason)
+    return _as_verdict(sides.measurement, story, judged=judged)
+
+
+def _compare(
+    sides: _Sides,
+    percentile: float,
+    candidate: Sequence[ProcessLogs],
+    baseline: Sequence[ProcessLogs],
+) -> _Compared:
+    timer = sides.measurement.case.timer
+    baseline_us = time_us_of(baseline)
+    prior = sides.noise.prior(timer, percentile, baseline_us)
+    card = 0.0
+    if sides.other_card:
+        card = card_variance(timer, percentile, len({each.card for each in baseline}))
+    change = estimate_change(candidate, baseline, prior, card)
+    asked = sides.limits.max_regression.get(percentile)
+    margin = default_margin(timer, percentile, baseline, prior, card)
+    if asked is not None:
+        provisional = len(baseline) < MIN_PROCESSES
+        margin = max(asked, provisional_margin(percentile)) if provisional else asked
+    return _Compared(
+        change=change,
+        baseline_us=baseline_us,
+        margin=margin,
+        supported=supported_margin(baseline, prior, card),
+        excuse=excuse(sides.seen, change.relative),
+    )
+
+
+def _reservation(sides: _Sides, baseline_processes: int) -> Reason | None:
+    if sides.other_card:
+        return Reason.OTHER_CARD
+    return Reason.PROVISIONAL if baseline_processes < MIN_PROCESSES else None
+
+
+def _target_result(limits: Limits, percentile: float, own: Interval | None) -> TargetResult:
+    target_us = limits.targets_us.get(percentile)
+    if target_us is None:
+        return TargetResult.NONE
+    if own is None:
+        return TargetResult.UNKNOWN
+    if own.low / limits.per > target_us:
+        return TargetResult.MISSED
+    return TargetResult.INSIDE if own.high / limits.per > target_us else TargetResult.MET
+
+
+def _samples(measurement: Measurement) -> int:
+    return sum(len(each.times_us) for process in measurement.processes for each in process.rounds)
+
+
+def _invalid(measurement: Measurement, percentile: float, limits: Limits) -> Verdict:
+    assert measurement.problem is not None
+    status, reason = decide(Findings(problem=measurement.problem.code))
+    return Verdict(
+        case=measurement.case,
+        percentile=percentile,
+        status=status,
+        reason=reason,
+        sentence=measurement.problem.message,
+        target_us=limits.targets_us.get(percentile),
+        per=limits.per,
+    )
+
+
+def _as_verdict(measurement: Measurement, story: Story, *, judged: bool) -> Verdict:
+    met = {TargetResult.MET: True, TargetResult.MISSED: False}.get(story.target)
+    return Verdict(
+        case=measurement.case,
+        percentile=story.percentile,
+        status=story.status,
+        reason=story.reason,
+        sentence=tell(story),
+        time_us=story.time_us,
+        interval_us=story.own,
+        baseline_us=story.baseline_us,
+        change=story.change.relative if story.change else None,
+        change_interval=story.change.interval if story.change else None,
+        margin=story.margin,
+        target_us=story.target_us,
+        per=story.per,
+        target_met=met,
+        judged=judged,
+    )

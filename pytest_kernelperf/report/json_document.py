@@ -1,0 +1,159 @@
+"""
+The run as one JSON document (`--kernelperf-json`): every number of every verdict, no samples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pytest_kernelperf.model import (
+    NOT_JUDGED,
+    Comparison,
+    Environment,
+    Interval,
+    Measurement,
+    Recorded,
+    Verdict,
+)
+from pytest_kernelperf.report.cells import status_text
+
+#: 1: the first.
+SCHEMA_VERSION = 1
+
+
+def run_json(
+    recorded: Sequence[Recorded],
+    comparisons: Sequence[Comparison],
+    exit_failed: bool,
+    *,
+    unmeasured: Sequence[Verdict] = (),
+) -> str:
+    """
+    Return the document, with a final newline; the same run gives the same text.
+
+    Args:
+        recorded: Measurements with their verdicts, in the order taken.
+        comparisons: Of the same run.
+        exit_failed: Whether a verdict made the run fail.
+        unmeasured: Verdicts of tests that should have measured and did not.
+    """
+    environments: list[Environment] = []
+    verdicts = [verdict for record in recorded for verdict in record.verdicts]
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "kernelperf-results",
+        "exit_failed": exit_failed,
+        "counts": _counts([*verdicts, *unmeasured]),
+        "measurements": [_measurement(record, environments) for record in recorded],
+        "unmeasured": [{**_case(each), **_verdict(each)} for each in unmeasured],
+        "comparisons": [_comparison(each) for each in comparisons],
+        "environments": [asdict(each) for each in environments],
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _counts(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    judged = [verdict.status for verdict in verdicts if verdict.judged]
+    missing = sum(status in NOT_JUDGED for status in judged)
+    return {
+        "judged": len(judged) - missing,
+        "not_judged": missing,
+        "statuses": dict(sorted(Counter(status.value for status in judged).items())),
+    }
+
+
+def _measurement(record: Recorded, environments: list[Environment]) -> dict[str, Any]:
+    measurement = record.measurement
+    return {
+        **asdict(measurement.case),
+        "key": measurement.case.key,
+        "method": measurement.method,
+        "plan": asdict(measurement.plan),
+        "body_passed": record.body_passed,
+        "notes": list(measurement.notes),
+        "problem": asdict(measurement.problem) if measurement.problem else None,
+        "checks": asdict(measurement.checks),
+        "kernels": [asdict(each) for each in measurement.kernels],
+        "processes": _processes(measurement, environments),
+        "verdicts": [_verdict(each) for each in record.verdicts],
+    }
+
+
+def _processes(measurement: Measurement, environments: list[Environment]) -> list[dict[str, Any]]:
+    """
+    Return each process's evidence; its environment by its index among all the run's.
+    """
+    found = []
+    for process in measurement.processes:
+        if process.environment not in environments:
+            environments.append(process.environment)
+        found.append(
+            {
+                "id": process.id,
+                "started": process.started,
+                "commit": process.commit,
+                "environment": environments.index(process.environment),
+                "rounds": len(process.rounds),
+                "samples": sum(len(each.times_us) for each in process.rounds),
+                "discarded": _discarded(process.rounds),
+                "throttle": sorted({name for each in process.rounds for name in each.throttle}),
+                "foreign_processes": max(
+                    (each.foreign_processes for each in process.rounds), default=0
+                ),
+            }
+        )
+    return found
+
+
+def _discarded(rounds: Sequence[Any]) -> dict[str, int]:
+    return dict(
+        sorted(Counter(each.reason for taken in rounds for each in taken.discarded).items())
+    )
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "percentile": verdict.percentile,
+        "status": status_text(verdict),
+        "judged": verdict.judged,
+        "reason": verdict.reason,
+        "sentence": verdict.sentence,
+        "time_us": verdict.time_us,
+        "interval_us": _interval(verdict.interval_us),
+        "baseline_us": verdict.baseline_us,
+        "change": verdict.change,
+        "change_interval": _interval(verdict.change_interval),
+        "margin": verdict.margin,
+        "target_us": verdict.target_us,
+        "per": verdict.per,
+        "target_met": verdict.target_met,
+    }
+
+
+def _case(verdict: Verdict) -> Mapping[str, Any]:
+    return {**asdict(verdict.case), "key": verdict.case.key}
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "label": comparison.label,
+        "reference": comparison.reference,
+        "ratios": [
+            {
+                "name": ratio.name,
+                "time_us": ratio.time_us,
+                "speedup": ratio.speedup,
+                "speedup_interval": _interval(ratio.speedup_interval),
+                "max_abs_difference": ratio.max_abs_difference,
+            }
+            for ratio in comparison.ratios
+        ],
+    }
+
+
+def _interval(interval: Interval | None) -> list[float] | None:
+    return [interval.low, interval.high] if interval else None

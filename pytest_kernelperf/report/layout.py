@@ -1,0 +1,165 @@
+"""
+Draws a table into a given width: shortens and drops what matters least, folds names, cuts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+
+# Between columns: rich's own divider, a blank here, is one of them.
+_PADDING = 2
+# A name folded narrower than this can't be read any more.
+_LEAST_NAME = 16
+
+
+@dataclass(frozen=True)
+class Column:
+    """
+    A table's column.
+
+    Attributes:
+        title: Its heading.
+        right: Align by the end, as numbers are.
+        folds: Its cells may break over several lines; the others never do.
+    """
+
+    title: str
+    right: bool = False
+    folds: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    A row of cells, one per column.
+
+    Attributes:
+        short: Shorter texts, by column title.
+        style: rich's style, used where colours are on.
+    """
+
+    cells: tuple[str, ...]
+    short: Mapping[str, str] = field(default_factory=dict)
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """
+    One step of making a table narrower.
+    """
+
+    title: str
+    drop: bool = False
+
+
+def shorten(title: str) -> Narrowing:
+    """
+    Use a column's shorter texts.
+    """
+    return Narrowing(title)
+
+
+def drop(title: str) -> Narrowing:
+    """
+    Leave a column out.
+    """
+    return Narrowing(title, drop=True)
+
+
+def draw(
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    narrowing: Sequence[Narrowing] = (),
+    *,
+    title: str = "",
+    width: int,
+    color: bool,
+) -> str:
+    """
+    Return the table as text, ending without a newline.
+
+    Args:
+        columns: Left to right.
+        rows: Top to bottom.
+        narrowing: Tried one after the other until the table fits.
+        title: A line above it.
+        width: Columns of the terminal; exceeded only where even the last step does not fit.
+        color: Whether escape codes may be used.
+    """
+    for step in (None, *narrowing):
+        if step is not None:
+            columns, rows = _narrowed(columns, rows, step)
+        if _least_width(columns, rows) <= width:
+            break
+    body = _rendered(columns, rows, max(width, _least_width(columns, rows)), color=color)
+    lines = [line.rstrip() for line in body.splitlines()]
+    return "\n".join([title, *lines] if title else lines)
+
+
+def _narrowed(
+    columns: Sequence[Column], rows: Sequence[Row], step: Narrowing
+) -> tuple[list[Column], list[Row]]:
+    titles = [column.title for column in columns]
+    if step.title not in titles:
+        return list(columns), list(rows)
+    index = titles.index(step.title)
+    if step.drop:
+        kept = [column for at, column in enumerate(columns) if at != index]
+        return kept, [_with_cells(row, row.cells[:index] + row.cells[index + 1 :]) for row in rows]
+    return list(columns), [
+        _with_cells(
+            row,
+            (
+                *row.cells[:index],
+                row.short.get(step.title, row.cells[index]),
+                *row.cells[index + 1 :],
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _with_cells(row: Row, cells: tuple[str, ...]) -> Row:
+    return Row(cells, row.short, row.style)
+
+
+def _least_width(columns: Sequence[Column], rows: Sequence[Row]) -> int:
+    total = _PADDING * (len(columns) - 1)
+    for index, column in enumerate(columns):
+        natural = max([len(column.title), *(len(row.cells[index]) for row in rows)])
+        total += min(natural, _LEAST_NAME) if column.folds else natural
+    return total
+
+
+def _rendered(columns: Sequence[Column], rows: Sequence[Row], width: int, *, color: bool) -> str:
+    # rich takes 50 ms to import, and only a run that measured something draws a table.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(
+        box=box.SIMPLE_HEAD, padding=(0, _PADDING - 1, 0, 0), pad_edge=False, show_edge=False
+    )
+    for column in columns:
+        drawn.add_column(
+            Text(column.title),
+            justify="right" if column.right else "left",
+            no_wrap=not column.folds,
+            overflow="fold",
+        )
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row.cells), style=row.style or None)
+    text = StringIO()
+    Console(
+        file=text,
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        legacy_windows=False,
+        _environ={},
+    ).print(drawn)
+    return text.getvalue()

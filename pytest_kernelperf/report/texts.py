@@ -1,0 +1,123 @@
+"""
+Lines and paragraphs under the tables: reasons, notes, what an update did, and the last line.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from pytest_kernelperf.analysis.reasons import MARGIN_BELOW_NOISE, Reason
+from pytest_kernelperf.model import NOT_JUDGED, Change, Status, Verdict
+from pytest_kernelperf.units import format_percent, format_percentile, format_us
+
+_QUIET = frozenset({Status.UNCHANGED, Status.IMPROVED})
+# A first run has no baseline for anything; its paragraphs would all say the same.
+_MOST_ALIKE = 3
+# What verdicts that pass under a reservation need, said once for all of them.
+_RESERVED = {
+    Reason.PROVISIONAL.value: (
+        "PROVISIONAL: {count} judged with a wide margin, against baselines of fewer than 3 "
+        "processes; run --kernelperf-update again to complete them."
+    ),
+    Reason.OTHER_CARD.value: (
+        "OTHER_CARD: {count} judged with a wider interval, against baselines of other cards; run "
+        "--kernelperf-update on this card to judge it by its own."
+    ),
+}
+
+
+def last_line(verdicts: Sequence[Verdict]) -> str:
+    """
+    Return the run's last line: how many percentiles were judged, and why the others were not.
+
+    Percentiles that are only shown count nowhere.
+    """
+    statuses = [verdict.status for verdict in verdicts if verdict.judged]
+    missing = Counter(status.value for status in statuses if status in NOT_JUDGED)
+    line = f"kernelperf: {len(statuses) - missing.total()} judged"
+    if not missing:
+        return line
+    ordered = sorted(missing.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{count} {status}" for status, count in ordered)
+    return f"{line}, {missing.total()} NOT judged ({named})"
+
+
+def reasons(verdicts: Sequence[Verdict], *, rerun: Callable[[Verdict], str]) -> str:
+    """
+    Return a paragraph per judged verdict that is neither UNCHANGED nor IMPROVED.
+
+    Below them, a line per reservation that the passing verdicts carry.
+
+    Args:
+        verdicts: Any; those that are only shown are left out.
+        rerun: Gives the command that measures a verdict's test again.
+    """
+    judged = [verdict for verdict in verdicts if verdict.judged]
+    loud = [verdict for verdict in judged if verdict.status not in _QUIET]
+    bare = [verdict for verdict in loud if verdict.status is Status.NO_BASELINE]
+    if len(bare) > _MOST_ALIKE:
+        loud = [verdict for verdict in loud if verdict.status is not Status.NO_BASELINE]
+    blocks = [_paragraph(verdict, rerun(verdict)) for verdict in loud]
+    if len(bare) > _MOST_ALIKE:
+        blocks.append(_without_baseline(bare))
+    blocks += _notes([verdict for verdict in judged if verdict.status in _QUIET])
+    return "\n\n".join(blocks)
+
+
+def update_lines(changes: Sequence[Change]) -> str:
+    """
+    Return a line per case that an update looked at: what it did, the times, and why.
+    """
+    return "\n".join(_update_line(change) for change in changes)
+
+
+def _paragraph(verdict: Verdict, command: str) -> str:
+    case = verdict.case
+    head = f"{verdict.status.value} {case.label} [{case.timer}]"
+    if verdict.status is not Status.NOT_MEASURED:
+        head += f" {format_percentile(verdict.percentile)}"
+    if verdict.reason != verdict.status.value:
+        head += f" ({verdict.reason})"
+    return f"{head}\n  {verdict.sentence}\n  rerun: {command}"
+
+
+def _without_baseline(verdicts: Sequence[Verdict]) -> str:
+    labels = list(dict.fromkeys(verdict.case.label for verdict in verdicts))
+    shown = ", ".join(labels[:_MOST_ALIKE])
+    more = f" and {len(labels) - _MOST_ALIKE} more" if len(labels) > _MOST_ALIKE else ""
+    return (
+        f"NO_BASELINE {len(verdicts)} percentiles of {len(labels)} tests: {shown}{more}\n"
+        f"  for example: {verdicts[0].sentence}"
+    )
+
+
+def _notes(verdicts: Sequence[Verdict]) -> list[str]:
+    counts = Counter(verdict.reason for verdict in verdicts)
+    notes = [
+        text.format(count=counts[reason]) for reason, text in _RESERVED.items() if counts[reason]
+    ]
+    notes += [
+        f"{verdict.case.label} [{verdict.case.timer}] {format_percentile(verdict.percentile)} "
+        f"{verdict.sentence[verdict.sentence.index(MARGIN_BELOW_NOISE) :]}"
+        for verdict in verdicts
+        if MARGIN_BELOW_NOISE in verdict.sentence
+    ]
+    return ["\n".join(notes)] if notes else []
+
+
+def _update_line(change: Change) -> str:
+    case = change.case
+    times = ", ".join(_moved(change, q) for q in sorted({*change.before_us, *change.after_us}))
+    parts = [f"{change.action:<8} {case.label} [{case.timer} {case.l2}]", times, change.sentence]
+    return ": ".join(part for part in parts if part)
+
+
+def _moved(change: Change, percentile: float) -> str:
+    before = change.before_us.get(percentile)
+    after = change.after_us.get(percentile)
+    name = format_percentile(percentile)
+    if before is None or after is None:
+        return f"{name} {format_us(before if after is None else after)}"
+    relative = format_percent(after / before - 1)
+    return f"{name} {format_us(before)} -> {format_us(after)} ({relative})"
