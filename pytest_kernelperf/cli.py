@@ -7,6 +7,7 @@ can't be read or written.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -21,6 +22,7 @@ from pytest_kernelperf import report
 from pytest_kernelperf.errors import KernelPerfError, OptionsError
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import FAILING, FAILING_STRICT, Recorded, UpdateMode, Verdict
+from pytest_kernelperf.report.validation import render as render_validation
 from pytest_kernelperf.store import selection
 from pytest_kernelperf.store.anchor import find_folder_anchor
 from pytest_kernelperf.store.baselines import Baselines, Stored
@@ -212,6 +214,51 @@ def rename(old: str, new: str, baselines: Path | None) -> None:
     for before, after in moves:
         click.echo(f"{before.file}::{before.key} -> {after.file}::{after.key} ({before.slug})")
     click.echo(f"kernelperf: renamed {len(moves)} entries")
+
+
+@main.command("report")
+@_runs_argument
+@click.option(
+    "--validation",
+    is_flag=True,
+    required=True,
+    help="Environment, times, correctness, comparison, method, and what was not measured.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write there, not on the terminal.",
+)
+@click.option(
+    "--beside",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON file of earlier figures, shown beside these.",
+)
+def write_report(
+    runs: Sequence[Path], validation: bool, out: Path | None, beside: Path | None
+) -> None:
+    """
+    Write a report of recorded runs as Markdown; several runs are pooled case by case.
+    """
+    earlier = _read_object(beside) if beside is not None else None
+    text = render_validation([read_run(path) for path in runs], beside=earlier)
+    if out is None:
+        _echo(text)
+    else:
+        write_bytes(out, text.encode())
+        click.echo(f"wrote {out}")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionsError(f"{path} can't be read: {error}; expected a JSON object") from error
+    if not isinstance(found, dict):
+        raise OptionsError(f"{path} holds a {type(found).__name__}; expected a JSON object")
+    return found
 
 
 def _root(baselines: Path | None) -> Path:

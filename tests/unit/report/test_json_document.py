@@ -143,14 +143,20 @@ def test_whether_the_run_failed_is_told() -> None:
 
 
 def test_comparisons_are_listed() -> None:
-    comparison = Comparison("x", "a", (Ratio("b", 4.0, 1.25, Interval(1.2, 1.3)),))
+    comparison = Comparison("x", "a", (Ratio("b", 4.0, 1.25, Interval(1.2, 1.3), 0.002),))
 
     assert [
         {
             "label": "x",
             "reference": "a",
             "ratios": [
-                {"name": "b", "time_us": 4.0, "speedup": 1.25, "speedup_interval": [1.2, 1.3]}
+                {
+                    "name": "b",
+                    "time_us": 4.0,
+                    "speedup": 1.25,
+                    "speedup_interval": [1.2, 1.3],
+                    "max_abs_difference": 0.002,
+                }
             ],
         }
     ] == document(comparisons=[comparison])["comparisons"]

@@ -463,6 +463,12 @@ def test_a_run_is_named_without_its_folder(record) -> None:
     assert "/home" not in render([run(record(), name="/home/somebody/run.gz")])
 
 
+def test_a_bar_in_a_name_does_not_break_the_table(record) -> None:
+    text = render([run(record(test="test_x[a|b]"))])
+
+    assert "`test_x[a\\|b]`" in section(text, "Performance")
+
+
 def test_the_same_runs_give_the_same_text(record, contest) -> None:
     runs = [run(record(), contest()), run(record(process="p2"), contest(process="p2"))]
 

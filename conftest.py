@@ -1,0 +1,20 @@
+"""
+Settings of our own test run: pytester, and the skip of tests that need an H100.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """
+    Skip tests marked `h100` where torch finds no card of that kind.
+    """
+    if item.get_closest_marker("h100") is None:
+        return
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs an H100")

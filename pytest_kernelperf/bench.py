@@ -1,0 +1,371 @@
+"""
+Measures one callable of one test and has it judged: options and arguments in, records out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_kernelperf.errors import OptionsError, TimerUnavailableError
+from pytest_kernelperf.model import Case, Comparison, Limits, Measurement, Process, Recorded
+
+if TYPE_CHECKING:
+    from pytest_kernelperf.gate import Gate
+    from pytest_kernelperf.measure import CallShape, Job, Subject
+    from pytest_kernelperf.model import Environment, Plan
+    from pytest_kernelperf.options import Options
+    from pytest_kernelperf.settings import Settings
+
+
+class Room(Protocol):
+    """
+    The part of `pytest_kernelperf.measure` that a test run needs; tests script their own.
+    """
+
+    def inspect_call(self, subject: Subject) -> CallShape: ...
+
+    def call_once(self, subject: Subject) -> Any: ...
+
+    def measure(
+        self, subject: Subject, jobs: list[Job], *, progress: Callable[[str], None]
+    ) -> tuple[Any, tuple[Measurement, ...]]: ...
+
+    def measure_interleaved(
+        self, subjects: Mapping[str, Subject], job: Job, *, progress: Callable[[str], None]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Measurement]]: ...
+
+    def environment(self, device: str) -> Environment: ...
+
+    def watch(
+        self, seconds: float, label: str, on_hang: Callable[[], None]
+    ) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    Which test measures.
+
+    Attributes:
+        nodeid: As pytest prints it.
+        path: The test file.
+        file: The same relative to its anchor, with forward slashes.
+        test: The name with class and parameters.
+    """
+
+    nodeid: str
+    path: Path
+    file: str
+    test: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """
+    One timer and what is asked of its measurement.
+    """
+
+    timer: str
+    limits: Limits
+
+
+class Bench:
+    """
+    What all measurements of one process share: settings, gates, provenance, the watchdog.
+
+    Args:
+        settings: What the run was asked to do.
+        room: Measures; `pytest_kernelperf.measure`, or a scripted one.
+        progress: Gets a short text now and then while something is measured.
+        on_hang: Called before the process is ended because a callable never returned.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        room: Room,
+        *,
+        progress: Callable[[str], None],
+        on_hang: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.room = room
+        self._progress = progress
+        self._on_hang = on_hang
+        self._gates: dict[Path, Gate] = {}
+        self._provenance: dict[Path, tuple[str, str]] = {}
+
+    def place(self, nodeid: str, path: Path) -> Place:
+        """
+        Return the identity of a test, which does not depend on where pytest was started.
+        """
+        from pytest_kernelperf.store.anchor import find_anchor
+
+        file = path.absolute().relative_to(find_anchor(path)).as_posix()
+        return Place(nodeid, path, file, nodeid.split("::", 1)[-1])
+
+    def gate(self, path: Path) -> Gate:
+        """
+        Return the gate that judges the tests of one file.
+        """
+        from pytest_kernelperf.gate import Gate
+
+        root = baselines_root(self.settings, path)
+        if root not in self._gates:
+            self._gates[root] = Gate(root)
+        return self._gates[root]
+
+    def measure(
+        self, place: Place, subject: Subject, options: Options, *, per: float, name: str
+    ) -> tuple[Any, tuple[Recorded, ...]]:
+        """
+        Measure one callable with each timer that its options need, and judge it.
+
+        Returns:
+            The callable's own output, and one record per timer.
+
+        Raises:
+            KernelPerfError: If it can't be measured as asked. The callable's own exceptions
+                pass through; then nothing is recorded.
+        """
+        shape = self.room.inspect_call(subject)
+        asks = asks_for(options, choose_timers(options, shape.device), per)
+        l2 = choose_l2(options, shape)
+        cases = [_case(place, name, ask.timer, l2, options, shape) for ask in asks]
+        device_name = self.room.environment(shape.device).device_name
+        gate = self.gate(place.path)
+        if self.settings.updating:
+            gate.check_writable(place.file, device_name)
+        jobs = [
+            _job(
+                case,
+                options,
+                pinned=gate.pinned_plan(case, device_name),
+                tail=max(ask.limits.percentiles) > 50,
+            )
+            for case, ask in zip(cases, asks, strict=True)
+        ]
+        with self._watched(place, name):
+            output, measurements = self.room.measure(
+                subject, jobs, progress=self._labelled(place, name)
+            )
+        asked = {ask.timer: ask.limits for ask in asks}
+        recorded = []
+        for measurement in measurements:
+            signed = self._signed(measurement, place)
+            limits = asked[measurement.case.timer]
+            recorded.append(Recorded(signed, limits, gate.judge(signed, limits)))
+        return output, tuple(recorded)
+
+    def compare(
+        self,
+        place: Place,
+        subjects: Mapping[str, Subject],
+        options: Options,
+        *,
+        reference: str,
+        name: str,
+    ) -> tuple[Mapping[str, Any], Comparison]:
+        """
+        Measure callables interleaved, with the first timer of their options.
+
+        Returns:
+            Each callable's output, and the ratios to the reference; none if one is INVALID.
+        """
+        shape = self.room.inspect_call(subjects[reference])
+        timer = choose_timers(options, shape.device)[0]
+        l2 = choose_l2(options, shape)
+        case = _case(place, name, timer, l2, options, shape)
+        with self._watched(place, name):
+            outputs, measurements = self.room.measure_interleaved(
+                subjects, _job(case, options), progress=self._labelled(place, name)
+            )
+        signed = {key: self._signed(one, place) for key, one in measurements.items()}
+        return outputs, comparison_of(case, signed, reference)
+
+    @contextmanager
+    def _watched(self, place: Place, name: str) -> Iterator[None]:
+        seconds = self.settings.hang_timeout_s
+        try:
+            if not seconds:
+                yield
+                return
+            label = f"{place.nodeid} {name}".strip()
+            with self.room.watch(seconds, label, self._on_hang):
+                yield
+        finally:
+            self._progress("")
+
+    def _labelled(self, place: Place, name: str) -> Callable[[str], None]:
+        label = f"{place.test} {name}".strip()
+        return lambda text: self._progress(f"{label}: {text}")
+
+    def _signed(self, measurement: Measurement, place: Place) -> Measurement:
+        """
+        Return the measurement with commit and recorder, where it may be stored.
+        """
+        if not (self.settings.updating or self.settings.record):
+            return measurement
+        folder = place.path.parent
+        if folder not in self._provenance:
+            self._provenance[folder] = read_provenance(folder)
+        commit, who = self._provenance[folder]
+
+        def sign(process: Process) -> Process:
+            return replace(process, commit=commit, who=who)
+
+        return replace(measurement, processes=tuple(map(sign, measurement.processes)))
+
+
+def baselines_root(settings: Settings, test_file: Path) -> Path:
+    """
+    Return the folder that holds the baselines of a test file.
+    """
+    from pytest_kernelperf.store.anchor import find_anchor
+
+    return settings.baselines or find_anchor(test_file) / "baselines"
+
+
+def choose_timers(options: Options, device: str) -> tuple[str, ...]:
+    """
+    Return the timers that were named, or the one that suits the tensors' device.
+
+    Raises:
+        TimerUnavailableError: If a GPU's timer was named for tensors on the CPU.
+    """
+    if not options.timers:
+        return ("wall",) if device == "cpu" else ("device",)
+    unable = [timer for timer in options.timers if timer != "wall"] if device == "cpu" else []
+    if unable:
+        raise TimerUnavailableError(
+            f"timer {unable[0]!r} times a GPU, and the arguments' tensors are on the CPU: move "
+            "them to a CUDA device, or leave timer= out (then it follows the tensors)"
+        )
+    return options.timers
+
+
+def choose_l2(options: Options, shape: CallShape) -> str:
+    """
+    Return the cache state that is measured and recorded.
+
+    Raises:
+        OptionsError: If cold was asked for and no tensor can rotate.
+    """
+    can_rotate = shape.device != "cpu" and shape.footprint_bytes > 0
+    if options.l2 == "cold" and not can_rotate:
+        where = "are on the CPU" if shape.footprint_bytes else "hold no tensor"
+        raise OptionsError(
+            f"l2='cold' rotates copies of CUDA tensors, and the arguments {where}: leave l2= out, "
+            "or pass the tensors as arguments"
+        )
+    return options.l2 or ("cold" if can_rotate else "warm")
+
+
+def asks_for(options: Options, timers: tuple[str, ...], per: float) -> tuple[Ask, ...]:
+    """
+    Distribute percentiles and targets over the timers.
+
+    A device sample is a mean over many calls, so device gives P50 alone; what else is asked for
+    comes from single launches, with a launch measurement added if no named timer gives it.
+    A target belongs to the first named timer that gives its percentile.
+
+    Args:
+        options: The test's options.
+        timers: The timers to use, in the order named.
+        per: Items per call.
+    """
+    given = {timer: [q for q in options.percentiles if can_give(timer, q)] for timer in timers}
+    orphans = [q for q in options.percentiles if not any(q in qs for qs in given.values())]
+    if orphans:
+        given["launch"] = orphans
+    asks = []
+    targets = dict(options.targets_us)
+    for timer, percentiles in given.items():
+        if not percentiles:
+            continue
+        limits = Limits(
+            percentiles=tuple(percentiles),
+            targets_us={q: targets.pop(q) for q in percentiles if q in targets},
+            per=per,
+            max_regression={
+                q: options.max_regression[q] for q in percentiles if q in options.max_regression
+            },
+        )
+        asks.append(Ask(timer, limits))
+    return tuple(asks)
+
+
+def can_give(timer: str, percentile: float) -> bool:
+    """
+    Return whether a timer measures a percentile: device samples are means, so only their middle.
+    """
+    return timer != "device" or percentile == 50
+
+
+def read_provenance(folder: Path) -> tuple[str, str]:
+    """
+    Return the git revision ("+dirty" appended if changed) and the git user's name; "" if unknown.
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    # A baseline updated a minute ago does not change what is measured.
+    code = (":/", ":(exclude,glob,top)**/baselines/**")
+    if commit and _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *code):
+        commit += "+dirty"
+    return commit, _git(folder, "config", "user.name")
+
+
+def _git(folder: Path, *words: str) -> str:
+    import subprocess
+
+    command = ["git", "-C", str(folder), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _case(place: Place, name: str, timer: str, l2: str, options: Options, shape: CallShape) -> Case:
+    return Case(
+        file=place.file,
+        test=place.test,
+        name=name,
+        timer=timer,
+        l2=l2,
+        pace=options.pace,
+        inputs=shape.inputs,
+    )
+
+
+def _job(case: Case, options: Options, *, pinned: Plan | None = None, tail: bool = False) -> Job:
+    from pytest_kernelperf.measure import Job
+
+    return Job(
+        case=case,
+        pinned=pinned,
+        rounds=options.rounds,
+        samples=options.samples,
+        max_time_s=options.max_time_s,
+        tail=tail,
+    )
+
+
+def comparison_of(
+    case: Case, measurements: Mapping[str, Measurement], reference: str
+) -> Comparison:
+    """
+    Return the ratios of measured callables to the reference, with the evidence.
+
+    There are no ratios where one of the measurements is INVALID: its times mean nothing.
+    """
+    from pytest_kernelperf.analysis import compare
+
+    evidence = dict(measurements)
+    if any(one.problem for one in evidence.values()):
+        return Comparison(case.label, reference, (), case=case, measurements=evidence)
+    found = compare(case.label, evidence, reference)
+    return replace(found, case=case, measurements=evidence)

@@ -1,0 +1,325 @@
+"""
+Collects what a run's tests measured, and writes and tells it at the end.
+"""
+
+from __future__ import annotations
+
+import base64
+import pickle
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kernelperf.bench import baselines_root
+from pytest_kernelperf.errors import BaselineWriteError, KernelPerfError
+from pytest_kernelperf.model import (
+    FAILING,
+    FAILING_STRICT,
+    Change,
+    Comparison,
+    Recorded,
+    Status,
+    UpdateMode,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from pytest_kernelperf.settings import Settings
+    from pytest_kernelperf.store.runs import RunWriter
+
+#: Names listed in one line before it says how many more there are.
+_MAX_NAMES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    What one test brought: it travels with the test's report, also from a worker of pytest-xdist.
+
+    Attributes:
+        nodeid: As pytest prints it.
+        path: The test file.
+        file: The same relative to its anchor.
+        test: The test's name in the file.
+        recorded: Its measurements with their verdicts.
+        comparisons: What it compared.
+        unmeasured: The NOT_MEASURED verdict, if that is what it was.
+        missing: What the machine lacks, if the test was skipped for it.
+    """
+
+    nodeid: str
+    path: str
+    file: str = ""
+    test: str = ""
+    recorded: tuple[Recorded, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    unmeasured: Verdict | None = None
+    missing: str = ""
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """
+        All verdicts of the test, shown and judged.
+        """
+        found = tuple(verdict for one in self.recorded for verdict in one.verdicts)
+        return (*found, self.unmeasured) if self.unmeasured else found
+
+
+def pack(outcome: Outcome) -> str:
+    """
+    Return an outcome as text, which every plugin that forwards reports can carry.
+    """
+    return base64.b64encode(pickle.dumps(outcome)).decode("ascii")
+
+
+def unpack(text: str) -> Outcome:
+    """
+    Return the outcome of `pack`; it comes from this run's own processes.
+    """
+    outcome = pickle.loads(base64.b64decode(text))
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def fails(verdict: Verdict, settings: Settings) -> bool:
+    """
+    Return whether a verdict fails its test in this run.
+
+    What the run was told to store does not fail it: a regression that was accepted, and under
+    strict a missing baseline that is being recorded.
+    """
+    if not verdict.judged:
+        return False
+    if verdict.status is Status.REGRESSED and settings.accept_regressions:
+        return False
+    if verdict.status is Status.NO_BASELINE and settings.updating:
+        return False
+    strict = FAILING_STRICT if settings.strict else frozenset()
+    return verdict.status in FAILING | strict
+
+
+class Ledger:
+    """
+    All outcomes of a run, and the files it was asked for.
+
+    Args:
+        settings: What the run was asked to do.
+        rerun: Returns the command that runs one test again.
+    """
+
+    def __init__(self, settings: Settings, rerun: Callable[[str], str]) -> None:
+        self._settings = settings
+        self._rerun = rerun
+        self._outcomes: list[Outcome] = []
+        self._writer: RunWriter | None = None
+        self._changes: list[Change] = []
+        self._ran: set[str] = set()
+        self.selected: tuple[str, ...] = ()
+        self.warnings: list[str] = []
+        self.errors: list[str] = []
+        self.interrupted = False
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """
+        All verdicts so far, in the order of the tests.
+        """
+        return [verdict for outcome in self._outcomes for verdict in outcome.verdicts]
+
+    @property
+    def recorded(self) -> list[Recorded]:
+        """
+        All measurements so far.
+        """
+        return [one for outcome in self._outcomes for one in outcome.recorded]
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """
+        All comparisons so far.
+        """
+        return [one for outcome in self._outcomes for one in outcome.comparisons]
+
+    def absorb(self, outcome: Outcome) -> None:
+        """
+        Take what one test brought, and record it at once: a crash later must not lose it.
+        """
+        self._outcomes.append(outcome)
+        self._ran.add(outcome.nodeid)
+        if self._settings.record is None:
+            return
+        try:
+            writer = self._opened(self._settings.record)
+            for record in outcome.recorded:
+                writer.append(record)
+            for comparison in outcome.comparisons:
+                writer.append(comparison)
+        except KernelPerfError as error:
+            self._complain(error)
+
+    def cut_off(self) -> None:
+        """
+        Keep the record as it is: the process is about to be ended.
+        """
+        if self._writer is not None:
+            self._writer.close(complete=False)
+
+    def finish(self) -> None:
+        """
+        Close the record, store baselines and write the JSON document, as far as asked.
+        """
+        rest = self._not_run()
+        if rest:
+            self.warnings.append(f"stopped early, {len(rest)} not measured: {_names(rest)}")
+        steps = {
+            "closing the record": self._close_record,
+            "storing baselines": self._update,
+            "writing the JSON document": self._write_json,
+        }
+        for what, step in steps.items():
+            try:
+                step()
+            except KernelPerfError as error:
+                self._complain(error)
+            except KeyboardInterrupt:
+                self.interrupted = True
+                self.errors.append(
+                    f"interrupted while {what}: files not named above are as they were; run again"
+                )
+                return
+
+    def blocks(self, *, width: int, color: bool, quiet: bool) -> list[str]:
+        """
+        Return what the terminal shows at the end, block by block.
+
+        Args:
+            width: Columns of the terminal.
+            color: Whether it shows colours.
+            quiet: Leave out the table and what was not asked for.
+        """
+        from pytest_kernelperf import report
+
+        blocks = []
+        if not quiet and self.verdicts:
+            blocks.append(report.table(self.verdicts, width=width, color=color))
+        if not quiet and self.comparisons:
+            blocks.append(report.comparisons(self.comparisons, width=width, color=color))
+        if not quiet:
+            blocks.append(report.reasons(self.verdicts, rerun=self.rerun_command))
+            blocks.append("\n".join(self._measurement_notes()))
+        if self._changes:
+            blocks.append(report.update_lines(self._changes))
+        lines = [*self._device_line(), *self.warnings, *(f"ERROR: {text}" for text in self.errors)]
+        blocks.append("\n".join(f"kernelperf: {line}" for line in lines))
+        return [block for block in blocks if block.strip()]
+
+    def last_line(self) -> str:
+        """
+        Return the one line that says how much was judged.
+        """
+        from pytest_kernelperf import report
+
+        return report.last_line(self.verdicts)
+
+    def rerun_command(self, verdict: Verdict) -> str:
+        """
+        Return the command that runs a verdict's test again.
+        """
+        place = verdict.case.file, verdict.case.test
+        for outcome in self._outcomes:
+            if (outcome.file, outcome.test) == place:
+                return self._rerun(outcome.nodeid)
+        return self._rerun(f"{verdict.case.file}::{verdict.case.test}")
+
+    def _opened(self, path: Path) -> RunWriter:
+        from pytest_kernelperf.store.runs import RunWriter
+
+        if self._writer is None:
+            self._writer = RunWriter(path)
+        return self._writer
+
+    def _close_record(self) -> None:
+        if self._settings.record is not None:
+            self._opened(self._settings.record).close(complete=not self._not_run())
+
+    def _update(self) -> None:
+        if not self._settings.updating:
+            return
+        from pytest_kernelperf.gate import Gate
+
+        mode = UpdateMode(
+            new_only=self._settings.update_new,
+            accept_regressions=self._settings.accept_regressions,
+        )
+        by_root: dict[Path, list[Recorded]] = {}
+        for outcome in self._outcomes:
+            root = baselines_root(self._settings, Path(outcome.path))
+            by_root.setdefault(root, []).extend(outcome.recorded)
+        for root, recorded in by_root.items():
+            if not recorded:
+                continue
+            try:
+                self._changes.extend(Gate(root).update(recorded, mode).changes)
+            except KernelPerfError as error:
+                self._complain(error)
+
+    def _write_json(self) -> None:
+        path = self._settings.json
+        if path is None:
+            return
+        from pytest_kernelperf import report
+
+        failed = any(fails(verdict, self._settings) for verdict in self.verdicts)
+        unmeasured = [one.unmeasured for one in self._outcomes if one.unmeasured]
+        text = report.run_json(self.recorded, self.comparisons, failed, unmeasured=unmeasured)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise BaselineWriteError(
+                f"{path} can't be written: {error.strerror or error}; make room, or name another "
+                "file with --kernelperf-json"
+            ) from error
+
+    def _complain(self, error: KernelPerfError) -> None:
+        text = str(error)
+        if text not in self.errors:
+            self.errors.append(text)
+
+    def _not_run(self) -> list[str]:
+        return [nodeid for nodeid in self.selected if nodeid not in self._ran]
+
+    def _measurement_notes(self) -> list[str]:
+        compared = (one.measurements.values() for one in self.comparisons)
+        measurements = [one.measurement for one in self.recorded]
+        found = [
+            f"note: {one.case.label} ({one.case.timer}): {note}"
+            for one in chain(measurements, *compared)
+            for note in one.notes
+        ]
+        return list(dict.fromkeys(found))
+
+    def _device_line(self) -> list[str]:
+        """
+        Return the one line that says what this machine could not do.
+        """
+        missing = Counter(outcome.missing for outcome in self._outcomes if outcome.missing)
+        parts = [f"{count} skipped ({why})" for why, count in missing.items()]
+        on_cpu = sum(_is_on_cpu(outcome.recorded) for outcome in self._outcomes)
+        if on_cpu:
+            parts.append(f"{on_cpu} measured on the CPU, with the wall timer")
+        return ["; ".join(parts)] if missing else []
+
+
+def _is_on_cpu(recorded: Iterable[Recorded]) -> bool:
+    processes = [process for one in recorded for process in one.measurement.processes]
+    return bool(processes) and all(process.environment.gpu is None for process in processes)
+
+
+def _names(nodeids: Collection[str]) -> str:
+    shown = ", ".join(list(nodeids)[:_MAX_NAMES])
+    more = len(nodeids) - _MAX_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,181 @@
+"""
+The `device` timer: GPU time per call, a mean over the many calls of one sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_kernelperf.measure.canary import Shot, late, sift
+from pytest_kernelperf.measure.card import Card, rest
+from pytest_kernelperf.measure.graph import Captured, CaptureFailedError, capture
+from pytest_kernelperf.measure.inputs import InARow, InputSets, Lane, in_turn
+from pytest_kernelperf.measure.nvml import Reading, nvml_card
+from pytest_kernelperf.measure.records import round_of
+from pytest_kernelperf.measure.subject import Job, Taken
+from pytest_kernelperf.measure.trial import SYNCHRONISES, Trial, hidden_work, hides_work
+from pytest_kernelperf.model import Plan, Problem, Round
+
+#: A round may take this many times the samples it wants before it gives up replacing dropped ones.
+_PATIENCE = 2
+#: Late releases in a row after which a callable is taken for one that synchronises.
+_LATE_IN_A_ROW = 2
+
+
+class MethodFailedError(Exception):
+    """
+    A lane's method stopped working; it must start again by a lesser one.
+    """
+
+    def __init__(self, lane: str, method: str, note: str) -> None:
+        super().__init__(note)
+        self.lane = lane
+        self.method = method
+        self.note = note
+
+
+@dataclass
+class _Runner:
+    """
+    One lane in one round: its inputs, and what enqueues one sample of calls.
+    """
+
+    lane: Lane
+    sets: InputSets
+    work: Captured | InARow
+    shoot: Callable[..., Shot]
+    calls: int
+    flush: bool
+
+    def shot(self, gap_us: float) -> Shot:
+        """
+        Poison and restore, leave the card idle for the gap, and time one sample.
+        """
+        for output in self.work.outputs:
+            self.lane.guard.poison(output)
+        self.sets.restore()
+        rest(gap_us)
+        return self.shoot(self.work.run, self.calls, flush=self.flush)
+
+    def check(self) -> Problem | None:
+        """
+        Check the outputs and the inputs that the last sample left.
+        """
+        for output in self.work.outputs:
+            problem = self.lane.guard.check_output(output)
+            if problem is not None:
+                return problem
+        return self.sets.check()
+
+
+def take_device(
+    lanes: Sequence[Lane],
+    trials: Mapping[str, Trial],
+    plan: Plan,
+    job: Job,
+    card: Card,
+    progress: Callable[[str], None],
+) -> dict[str, Taken]:
+    """
+    Measure lanes that were tried out, samples interleaved, with one plan.
+    """
+    trials = dict(trials)
+    while True:
+        try:
+            return _take(lanes, trials, plan, job, card, progress)
+        except MethodFailedError as found:
+            trials[found.lane] = trials[found.lane].by(found.method, found.note)
+
+
+def _take(
+    lanes: Sequence[Lane],
+    trials: Mapping[str, Trial],
+    plan: Plan,
+    job: Job,
+    card: Card,
+    progress: Callable[[str], None],
+) -> dict[str, Taken]:
+    rounds: dict[str, list[Round]] = {lane.name: [] for lane in lanes}
+    problems: dict[str, Problem | None] = {lane.name: None for lane in lanes}
+    for number in range(plan.rounds):
+        progress(f"device round {number + 1}/{plan.rounds}")
+        for name, (measured, problem) in _round(lanes, trials, plan, job, card).items():
+            rounds[name].append(measured)
+            problems[name] = problem
+        if any(problems.values()):
+            break  # What is wrong fails the test; the others' times would be for nothing.
+    return {
+        lane.name: Taken(
+            method=trials[lane.name].method,
+            plan=plan,
+            rounds=tuple(rounds[lane.name]),
+            kernels=trials[lane.name].kernels,
+            notes=trials[lane.name].notes,
+            problem=problems[lane.name],
+        )
+        for lane in lanes
+    }
+
+
+def _round(
+    lanes: Sequence[Lane], trials: Mapping[str, Trial], plan: Plan, job: Job, card: Card
+) -> dict[str, tuple[Round, Problem | None]]:
+    """
+    Take one round of every lane: new inputs, a new graph, samples in turn.
+    """
+    nvml = nvml_card(card.index)
+    cold = job.case.l2 == "cold"
+    runners = [_runner(lane, trials[lane.name], plan, card, cold) for lane in lanes]
+    shots: dict[str, list[Shot]] = {lane.name: [] for lane in lanes}
+    earlier = Reading(throttle=nvml.throttle())
+    for turn in range(_PATIENCE * plan.samples):
+        waiting = [one for one in runners if not _enough(shots[one.lane.name], plan.samples)]
+        if not waiting:
+            break
+        for runner in in_turn(waiting, turn):
+            shots[runner.lane.name].append(runner.shot(plan.gap_us))
+            _refuse_late(runner.lane.name, shots[runner.lane.name])
+    reading = nvml.read().joined(earlier)
+    return {
+        one.lane.name: (
+            round_of(shots[one.lane.name], reading),
+            one.check() or _hidden(one.lane, trials[one.lane.name], shots[one.lane.name]),
+        )
+        for one in runners
+    }
+
+
+def _runner(lane: Lane, trial: Trial, plan: Plan, card: Card, cold: bool) -> _Runner:
+    """
+    Make a lane ready for one round, with one unblocked run of what a sample will run.
+    """
+    sets = InputSets(lane, card, plan.input_sets)
+    calls = plan.calls_per_sample
+    work: Captured | InARow = InARow(sets, calls)
+    if trial.method == "graph":
+        try:
+            work = capture(sets.call, calls)
+        except CaptureFailedError as failure:
+            note = f"one call could be captured in a CUDA graph, but not {calls} ({failure})"
+            raise MethodFailedError(lane.name, "stream", note) from None
+    sets.restore()
+    work.run()
+    shoot = card.shoot_unblocked if trial.method == "unblocked" else card.shoot
+    return _Runner(lane, sets, work, shoot, calls, sets.needs_flush(card, cold))
+
+
+def _enough(shots: Sequence[Shot], samples: int) -> bool:
+    return len(shots) >= samples and len(sift(shots)[0]) >= samples
+
+
+def _refuse_late(lane: str, shots: Sequence[Shot]) -> None:
+    if len(shots) >= _LATE_IN_A_ROW and all(late(shot) for shot in shots[-_LATE_IN_A_ROW:]):
+        raise MethodFailedError(lane, "unblocked", SYNCHRONISES)
+
+
+def _hidden(lane: Lane, trial: Trial, shots: Sequence[Shot]) -> Problem | None:
+    # Nothing leaves a graph; what a blocked stream lets escape ended long before the release.
+    if trial.method == "graph" or not hides_work(shots):
+        return None
+    return hidden_work(lane, "keeps the device busy after its own stream has ended")

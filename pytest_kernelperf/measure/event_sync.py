@@ -1,0 +1,109 @@
+"""
+The `wall` timer on CUDA: event, call, event, synchronise, on an idle card.
+
+The protocol of the validation report that this project began with: dispatch and launch are inside,
+as a lone caller waits for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_kernelperf.measure.canary import Shot
+from pytest_kernelperf.measure.card import Card, rest
+from pytest_kernelperf.measure.inputs import InputSets, Lane, in_turn
+from pytest_kernelperf.measure.nvml import Reading, nvml_card
+from pytest_kernelperf.measure.records import round_of
+from pytest_kernelperf.measure.subject import Job, Taken
+from pytest_kernelperf.measure.trial import hidden_work, hides_work
+from pytest_kernelperf.model import Plan, Problem, Round
+
+METHOD = "event-sync"
+_WARM_UP_CALLS = 10
+
+
+@dataclass
+class _Runner:
+    """
+    One lane in one round.
+    """
+
+    lane: Lane
+    sets: InputSets
+    flush: bool
+    output: Any = None
+    shots: list[Shot] = field(default_factory=list)
+
+    def sample(self, card: Card, index: int, gap_us: float) -> None:
+        """
+        Time one call on the set whose turn it is, with the card idle before and after.
+        """
+        if self.output is not None:
+            self.lane.guard.poison(self.output)
+        # Freed before the call: its block is what the call's output is likely to get.
+        self.output = None
+        self.sets.restore(index)
+        if self.flush:
+            card.flush()
+        rest(gap_us)
+        self.shots.append(card.shoot_unblocked(lambda: self._call(index), 1, flush=False))
+
+    def _call(self, index: int) -> None:
+        self.output = self.sets.call(index)
+
+    def check(self) -> Problem | None:
+        """
+        Check the last call's output, the inputs, and that the card was idle when the calls ended.
+        """
+        problem = self.lane.guard.check_output(self.output) or self.sets.check()
+        if problem is None and hides_work(self.shots):
+            return hidden_work(self.lane, "keeps the device busy after its own stream has ended")
+        return problem
+
+
+def take_wall(
+    lanes: Sequence[Lane],
+    plan: Plan,
+    job: Job,
+    card: Card,
+    progress: Callable[[str], None],
+) -> dict[str, Taken]:
+    """
+    Measure what a lone caller waits, samples of the lanes interleaved.
+    """
+    rounds: dict[str, list[Round]] = {lane.name: [] for lane in lanes}
+    problems: dict[str, Problem | None] = {lane.name: None for lane in lanes}
+    for number in range(plan.rounds):
+        progress(f"wall round {number + 1}/{plan.rounds}")
+        for name, (measured, problem) in _round(lanes, plan, job, card).items():
+            rounds[name].append(measured)
+            problems[name] = problem
+        if any(problems.values()):
+            break  # What is wrong fails the test; the others' times would be for nothing.
+    return {
+        lane.name: Taken(METHOD, plan, tuple(rounds[lane.name]), problem=problems[lane.name])
+        for lane in lanes
+    }
+
+
+def _round(
+    lanes: Sequence[Lane], plan: Plan, job: Job, card: Card
+) -> Mapping[str, tuple[Round, Problem | None]]:
+    nvml = nvml_card(card.index)
+    runners = [_runner(lane, plan, job, card) for lane in lanes]
+    earlier = Reading(throttle=nvml.throttle())
+    for index in range(plan.samples):
+        for runner in in_turn(runners, index):
+            runner.sample(card, index, plan.gap_us)
+    reading = nvml.read().joined(earlier)
+    return {one.lane.name: (round_of(one.shots, reading), one.check()) for one in runners}
+
+
+def _runner(lane: Lane, plan: Plan, job: Job, card: Card) -> _Runner:
+    sets = InputSets(lane, card, plan.input_sets)
+    for _ in range(_WARM_UP_CALLS):
+        sets.restore(0)
+        sets.call(0)
+    return _Runner(lane, sets, sets.needs_flush(card, job.case.l2 == "cold"))

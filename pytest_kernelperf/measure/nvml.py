@@ -1,0 +1,225 @@
+"""
+What the driver says about a card: clock, power, temperature, limits, other processes.
+
+Cards are found by UUID: NVML counts all cards of a machine, torch only those in
+CUDA_VISIBLE_DEVICES. Whatever NVML won't tell (in a virtual machine, a container, a MIG slice) is
+None or empty, never an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+#: Bits of the clock event reasons (nvml.h). Idle (1) and "none" limit nothing that runs.
+_REASONS = {
+    0x2: "applications_clocks",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake",
+    0x100: "display_clocks",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """
+    One look at a card.
+    """
+
+    clock_mhz: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    throttle: tuple[str, ...] = ()
+    foreign_processes: int = 0
+
+    def joined(self, earlier: Reading) -> Reading:
+        """
+        Return this reading with what limited the clock at the earlier one as well.
+        """
+        return Reading(
+            self.clock_mhz,
+            self.power_w,
+            self.temperature_c,
+            tuple(sorted({*self.throttle, *earlier.throttle})),
+            max(self.foreign_processes, earlier.foreign_processes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    What NVML knows of a card that does not change while measuring.
+    """
+
+    uuid: str = ""
+    mig: bool = False
+    ecc: bool | None = None
+    power_limit_w: float | None = None
+    max_sm_clock_mhz: float | None = None
+
+
+class NvmlCard:
+    """
+    A card's handle; without NVML every question has an empty answer.
+
+    Args:
+        nvml: The pynvml module, or None.
+        uuid: torch's UUID of the device, without prefix.
+    """
+
+    def __init__(self, nvml: Any, uuid: str) -> None:
+        self._nvml = nvml
+        self._slice = self._find(uuid)
+        self._card = self._whole_card(self._slice)
+        self._sliced = bool((self._ask("nvmlDeviceGetMigMode") or (0,))[0])
+
+    def facts(self) -> Facts:
+        """
+        Return the card's settings.
+        """
+        return Facts(
+            uuid=self._ask("nvmlDeviceGetUUID", self._slice) or "",
+            mig=self._slice is not self._card
+            or bool((self._ask("nvmlDeviceGetMigMode") or (0,))[0]),
+            ecc=_flag(self._ask("nvmlDeviceGetEccMode")),
+            power_limit_w=_scaled(self._ask("nvmlDeviceGetEnforcedPowerLimit"), 1e-3),
+            max_sm_clock_mhz=_scaled(self._ask("nvmlDeviceGetMaxClockInfo", self._card, 1), 1.0),
+        )
+
+    def read(self) -> Reading:
+        """
+        Look at the card now; some tenths of a millisecond.
+        """
+        # 1 is the SM clock (NVML_CLOCK_SM), 0 the sensor on the GPU (NVML_TEMPERATURE_GPU).
+        return Reading(
+            clock_mhz=_scaled(self._ask("nvmlDeviceGetClockInfo", self._card, 1), 1.0),
+            power_w=_scaled(self._ask("nvmlDeviceGetPowerUsage"), 1e-3),
+            temperature_c=_scaled(self._ask("nvmlDeviceGetTemperature", self._card, 0), 1.0),
+            throttle=self.throttle(),
+            foreign_processes=self.foreign_processes(),
+        )
+
+    def throttle(self) -> tuple[str, ...]:
+        """
+        Return what limits the clock now.
+        """
+        bits = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if bits is None:  # The name before driver 535.
+            bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        return reason_names(int(bits or 0))
+
+    def foreign_processes(self) -> int:
+        """
+        Return how many other processes compute on the card (or the slice).
+        """
+        if self._sliced and self._slice is self._card:
+            return 0  # The card's list has the processes of all slices.
+        running = self._ask("nvmlDeviceGetComputeRunningProcesses", self._slice) or ()
+        return count_foreign((process.pid for process in running), os.getpid())
+
+    def _find(self, uuid: str) -> Any:
+        for prefix in ("GPU-", "MIG-", ""):
+            handle = self._call("nvmlDeviceGetHandleByUUID", prefix + uuid)
+            if handle is not None:
+                return handle
+        return None
+
+    def _whole_card(self, handle: Any) -> Any:
+        """
+        Return the card that a MIG slice belongs to: clocks and power are the card's.
+        """
+        if handle is None or not self._call("nvmlDeviceIsMigDeviceHandle", handle):
+            return handle
+        return self._call("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle) or handle
+
+    def _ask(self, name: str, handle: Any = None, *arguments: Any) -> Any:
+        handle = self._card if handle is None else handle
+        return None if handle is None else self._call(name, handle, *arguments)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        if self._nvml is None:
+            return None
+        try:
+            return getattr(self._nvml, name)(*arguments)
+        except (AttributeError, self._nvml.NVMLError):
+            return None
+
+
+def reason_names(bits: int) -> tuple[str, ...]:
+    """
+    Return the names of the clock event reasons in a bit mask, idleness left out.
+    """
+    return tuple(name for bit, name in sorted(_REASONS.items()) if bits & bit)
+
+
+def count_foreign(pids: Iterable[int], own_pid: int) -> int:
+    """
+    Return how many of a card's processes are certainly not this one.
+
+    In a container NVML shows the host's numbers, and ours is one of them under a number that nobody
+    here knows: then all but one are foreign. Too few is right, a false alarm is not.
+    """
+    others = set(pids)
+    if own_pid in others:
+        return len(others) - 1
+    return max(len(others) - 1, 0)
+
+
+def _flag(pair: Any) -> bool | None:
+    return None if pair is None else bool(pair[0])
+
+
+def _scaled(value: Any, factor: float) -> float | None:
+    return None if value is None else round(float(value) * factor, 3)
+
+
+@functools.cache
+def _nvml() -> Any:
+    """
+    Return pynvml, initialised, or None.
+    """
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return None
+    start: Callable[[], None] = nvml.nvmlInit
+    try:
+        start()
+    except nvml.NVMLError:
+        return None
+    return nvml
+
+
+@functools.cache
+def nvml_card(device_index: int) -> NvmlCard:
+    """
+    Return NVML's view of one of torch's CUDA devices.
+    """
+    import torch
+
+    uuid = str(getattr(torch.cuda.get_device_properties(device_index), "uuid", ""))
+    return NvmlCard(_nvml(), uuid.removeprefix("GPU-").removeprefix("MIG-"))
+
+
+def driver_version() -> str:
+    """
+    Return the display driver's version, "" where nobody says.
+    """
+    nvml = _nvml()
+    if nvml is None:
+        return ""
+    try:
+        version = nvml.nvmlSystemGetDriverVersion()
+    except nvml.NVMLError:
+        return ""
+    return version.decode() if isinstance(version, bytes) else str(version)

@@ -1,0 +1,346 @@
+"""
+What a measuring run does at each of pytest's events; registered only under `--kernelperf`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from pytest_kernelperf import bench, ledger
+from pytest_kernelperf.errors import KernelPerfError, KernelPerfFailure
+from pytest_kernelperf.fixture import KernelPerf
+from pytest_kernelperf.measure.watchdog import install as install_watchdog
+from pytest_kernelperf.model import Case, Status, Verdict
+from pytest_kernelperf.options import MARKER
+from pytest_kernelperf.progress import ProgressLine
+from pytest_kernelperf.settings import Settings
+
+
+@dataclass
+class Body:
+    """
+    How far a test's own body has come.
+
+    Attributes:
+        is_running: From its first line to its last.
+        has_failed_subtest: pytest lets the test go on after one.
+        passed: It came to its end, and nothing in it failed.
+    """
+
+    is_running: bool = True
+    has_failed_subtest: bool = False
+    passed: bool = False
+
+
+#: A test's fixture object, and the state of its body.
+FIXTURE = pytest.StashKey[KernelPerf]()
+BODY = pytest.StashKey[Body]()
+#: What `requires=` found missing.
+MISSING = pytest.StashKey[str]()
+#: The measuring room; a conftest of our own tests puts a scripted one here.
+ROOM = pytest.StashKey[bench.Room]()
+
+#: Where a worker of pytest-xdist tells the controller which tests it was given.
+_WORKER_KEY = "kernelperf"
+
+
+class MeasuringRun:
+    """
+    The hooks of a measuring run, in the process that runs tests and in the one that reports.
+
+    Under `-n 1` these are two: the worker measures and judges, the controller records, stores
+    and reports.
+    """
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self.config = config
+        self.settings = settings
+        self.is_worker = hasattr(config, "workerinput")
+        self.ledger = ledger.Ledger(settings, self._rerun_command)
+        self._bench: bench.Bench | None = None
+        # Now, because later pytest captures the stream that a hang is reported to.
+        install_watchdog(None, float(config.getini("faulthandler_timeout") or 0.0))
+
+    def check_outputs(self) -> None:
+        """
+        Refuse output files that can't be written, before any time is spent on measuring.
+
+        Raises:
+            BaselineWriteError: If one can't.
+        """
+        for path in (self.settings.record, self.settings.json):
+            if path is not None and not self.is_worker:
+                from pytest_kernelperf.store.files import check_writable
+
+                check_writable(path)
+
+    def bench(self) -> bench.Bench:
+        """
+        Return what measures, built when the first test needs it.
+        """
+        if self._bench is None:
+            self._bench = bench.Bench(
+                self.settings,
+                room_of(self.config),
+                progress=ProgressLine(self.config),
+                on_hang=self.ledger.cut_off,
+            )
+        return self._bench
+
+    # Last, so that tests that -k or a node id left out cost nothing.
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """
+        Read the baselines of the selected tests, so that a bad file is found before measuring.
+        """
+        measured = [item for item in items if is_measured(item)]
+        self.ledger.selected = tuple(item.nodeid for item in measured)
+        if any(item.get_closest_marker("flaky") for item in measured):
+            self.ledger.warnings.append(_rerun_warning("tests are marked flaky"))
+        if self.is_worker:
+            output: dict[str, Any] = config.workeroutput  # type: ignore[attr-defined]
+            output[_WORKER_KEY] = (self.ledger.selected, tuple(self.ledger.warnings))
+        paths = {item.path for item in measured}
+        roots = {bench.baselines_root(self.settings, path): path for path in sorted(paths)}
+        for root, path in roots.items():
+            try:
+                self.bench().gate(path).check_all()
+            except KernelPerfError as error:
+                report_collection_error(config, str(root), str(error))
+                items.clear()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """
+        Take what a worker of pytest-xdist says about the whole run.
+        """
+        output = getattr(node, "workeroutput", None) or {}
+        selected, warnings = output.get(_WORKER_KEY, ((), ()))
+        self.ledger.selected = tuple(selected) or self.ledger.selected
+        self.ledger.warnings.extend(one for one in warnings if one not in self.ledger.warnings)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """
+        Raise a slow verdict after the test's body, as the test's own failure.
+        """
+        body = item.stash[BODY] = Body()
+        try:
+            result = yield
+        finally:
+            body.is_running = False
+        # unittest keeps its tests' exceptions to itself until pytest asks for the report.
+        body.passed = not (body.has_failed_subtest or getattr(item, "_excinfo", None))
+        if not (body.passed and has_measured(item)):
+            return result
+        failing = [one for one in self._outcome(item).verdicts if ledger.fails(one, self.settings)]
+        if failing:
+            from pytest_kernelperf import report
+
+            def rerun(verdict: Verdict) -> str:
+                return self._rerun_command(item.nodeid)
+
+            raise KernelPerfFailure(report.reasons(failing, rerun=rerun))
+        return result
+
+    # Outermost, so that it sees what xfail and subtests have made of the report.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """
+        Attach what the test brought to its report, which also travels from a worker.
+        """
+        report = yield
+        body = item.stash.get(BODY, Body())
+        if call.when == "call" and body.is_running:
+            # A subtest's report: the test itself goes on, and will seem to have passed.
+            body.has_failed_subtest |= report.failed
+            return report
+        if report.failed and body.passed and _is_verdict(call):
+            assert call.excinfo is not None
+            report.longrepr = _verdict_repr(item, call.excinfo)
+        elif report.failed:
+            body.passed = False
+        is_end = call.when == "call" or (call.when == "setup" and not report.passed)
+        if is_end and has_measured(item):
+            report.kernelperf = ledger.pack(self._outcome(item))  # type: ignore[attr-defined]
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """
+        Take what a test brought: after each one, so that a crash keeps the rest.
+        """
+        packed = getattr(report, "kernelperf", None)
+        if packed is not None and not self.is_worker:
+            self.ledger.absorb(ledger.unpack(packed))
+
+    # Outermost, so that baselines are written before the terminal's summary, and the last line
+    # comes after it.
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """
+        Write what was asked for, once; then say in one line how much was judged.
+        """
+        if self.is_worker:
+            return (yield)
+        has_started = session.exitstatus != pytest.ExitCode.USAGE_ERROR
+        if has_started and not self.config.getoption("collectonly"):
+            self.ledger.finish()
+        if self.ledger.interrupted:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+        elif self.ledger.errors and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        result = yield
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None and self.ledger.selected:
+            reporter.write_line(self.ledger.last_line())
+        return result
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """
+        Show the table, the reasons, and what an update changed.
+        """
+        quiet = self.config.get_verbosity() < 0
+        writer = self.config.get_terminal_writer()
+        blocks = self.ledger.blocks(
+            width=writer.fullwidth, color=bool(terminalreporter.hasmarkup), quiet=quiet
+        )
+        if blocks and not quiet:
+            terminalreporter.write_sep("=", "kernelperf")
+        terminalreporter.write("\n\n".join(blocks) + "\n" if blocks else "")
+
+    def _outcome(self, item: pytest.Item) -> ledger.Outcome:
+        """
+        Return what a test has brought so far.
+        """
+        place = self.bench().place(item.nodeid, item.path)
+        fixture = item.stash.get(FIXTURE, None)
+        passed = item.stash.get(BODY, Body()).passed
+        outcome = ledger.Outcome(
+            nodeid=item.nodeid,
+            path=str(item.path),
+            file=place.file,
+            test=place.test,
+            missing=item.stash.get(MISSING, ""),
+        )
+        if fixture is not None:
+            outcome = replace(
+                outcome,
+                recorded=tuple(replace(one, body_passed=passed) for one in fixture.recorded),
+                comparisons=tuple(fixture.comparisons),
+            )
+        is_unmeasured = fixture is None or not fixture.measured
+        if passed and is_unmeasured and item.get_closest_marker(MARKER) and not _may_fail(item):
+            return _with_unmeasured(outcome, place)
+        return outcome
+
+    def _rerun_command(self, nodeid: str) -> str:
+        file, *names = nodeid.split("::", 1)
+        path = os.path.relpath(self.config.rootpath / file, self.config.invocation_params.dir)
+        words = [shlex.quote("::".join([path, *names])), "--kernelperf"]
+        given = self.config.getoption("kernelperf_baselines")
+        if given:
+            words.append(f"--kernelperf-baselines {shlex.quote(given)}")
+        return f"python -m pytest {' '.join(words)}"
+
+
+def room_of(config: pytest.Config) -> bench.Room:
+    """
+    Return the measuring room: the real one, unless our own tests have put another there.
+    """
+    scripted = config.stash.get(ROOM, None)
+    if scripted is not None:
+        return scripted
+    from pytest_kernelperf import measure
+
+    return measure
+
+
+def is_measured(item: pytest.Item) -> bool:
+    """
+    Return whether a test is marked, or uses the fixture.
+    """
+    names = getattr(item, "fixturenames", ())
+    return item.get_closest_marker(MARKER) is not None or "kernelperf" in names
+
+
+def has_measured(item: pytest.Item) -> bool:
+    """
+    Return whether a test's outcome concerns us: `is_measured`, or it asked for the fixture late.
+    """
+    return FIXTURE in item.stash or is_measured(item)
+
+
+def report_collection_error(config: pytest.Config, nodeid: str, message: str) -> None:
+    """
+    Report an error of collection that is one test's own and leaves the others alone.
+
+    pytest-xdist drops reports with a text that it has seen, so the text names the test too.
+    """
+    report = pytest.CollectReport(
+        nodeid=nodeid, outcome="failed", longrepr=f"{message}\nin {nodeid}", result=[]
+    )
+    config.hook.pytest_collectreport(report=report)
+
+
+def _with_unmeasured(outcome: ledger.Outcome, place: bench.Place) -> ledger.Outcome:
+    verdict = Verdict(
+        case=Case(place.file, place.test, "", timer="-", l2="-", pace="-"),
+        percentile=50.0,
+        status=Status.NOT_MEASURED,
+        reason="NOT_MEASURED",
+        sentence=(
+            f"the test is marked {MARKER} and passed without measuring anything: call "
+            "kernelperf(fn, ...) in it, or take the mark away"
+        ),
+    )
+    return replace(outcome, unmeasured=verdict)
+
+
+def _may_fail(item: pytest.Item) -> bool:
+    """
+    Return whether the test is expected to fail: then passing unmeasured is pytest's to judge.
+    """
+    marks = list(item.iter_markers("xfail"))
+    return any(not mark.args or any(mark.args) for mark in marks)
+
+
+def _is_verdict(call: pytest.CallInfo[None]) -> bool:
+    return call.excinfo is not None and isinstance(call.excinfo.value, KernelPerfFailure)
+
+
+def _verdict_repr(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+    """
+    Return how pytest shows a verdict raised after the body: the message, without our frames.
+    """
+    shown = excinfo.getrepr(style="value")
+    crash = getattr(shown, "reprcrash", None)
+    if crash is not None:
+        # What the short summary and JUnit quote: the status rather than the exception's name.
+        crash.message = str(excinfo.value).splitlines()[0]
+        crash.path, crash.lineno = str(item.path), (item.location[1] or 0) + 1
+    return shown
+
+
+def _rerun_warning(why: str) -> str:
+    return f"warning: {why}: one lucky rerun is not a pass, so a slow verdict may be missed"
+
+
+def reruns_configured(config: pytest.Config) -> str | None:
+    """
+    Return a warning where failed tests are run again, or None.
+    """
+    for option in ("reruns", "force_flaky", "max_runs"):
+        value = config.getoption(option, default=None)
+        if value:
+            return _rerun_warning(f"reruns are configured (--{option.replace('_', '-')}={value})")
+    return None

@@ -1,0 +1,74 @@
+"""
+Baseline files that can't be used: named before any time is spent, and left as they are.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def baseline(project):
+    """
+    Return the baseline file of a project whose test says aloud that it runs.
+    """
+    project.write("def test_it(kernelperf): print('MEASURING'); kernelperf(abs, -1)")
+    project.run("--kernelperf-update")
+    (name,) = project.baseline_files()
+    return project.path / "baselines" / name
+
+
+def newer(path):
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "schema_version": 10_000}))
+
+
+def directory(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGE = {
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:200]),
+    "binary": lambda path: path.write_bytes(bytes(range(256))),
+    "a list": lambda path: path.write_text("[]"),
+    "newer": newer,
+    "a directory": directory,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+@pytest.mark.parametrize("flag", ["--kernelperf", "--kernelperf-update"])
+def test_a_bad_file_is_an_error_that_names_it_before_measuring(project, baseline, damage, flag):
+    damage(baseline)
+    before = None if baseline.is_dir() else baseline.read_bytes()
+
+    result = project.run(flag, "-s")
+
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*{baseline.name}*"])
+    result.stdout.no_fnmatch_line("*MEASURING*")
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    assert baseline.is_dir() if before is None else before == baseline.read_bytes()
+
+
+def test_a_bad_file_does_not_matter_to_a_run_that_measures_nothing(project, baseline):
+    baseline.write_text("[]")
+
+    assert project.run().ret == pytest.ExitCode.OK
+
+
+def test_a_read_only_file_is_refused_before_its_test_is_measured(project, baseline):
+    baseline.chmod(0o444)
+    before = baseline.read_bytes()
+
+    result = project.run("--kernelperf-update", "-s")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *BaselineWriteError: *test_it.json*read-only*"])
+    assert before == baseline.read_bytes()

@@ -1,0 +1,245 @@
+"""
+Command line options and ini keys, each with what it changes.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+
+def recorded_with(project, *args):
+    """
+    Return what a run with these options recorded.
+    """
+    result = project.run("--kernelperf", "--kernelperf-record", "run.jsonl", *args)
+    assert result.ret == pytest.ExitCode.OK
+    return project.read_run().recorded
+
+
+def test_help_names_every_option_and_ini_key(project):
+    result = project.run("--help")
+
+    for name in ("", "-only", "-update", "-update-new", "-accept-regressions", "-strict",
+                 "-baselines", "-record", "-rounds", "-timer", "-max-time", "-json"):  # fmt: skip
+        result.stdout.fnmatch_lines([f"*--kernelperf{name}*"])
+    for name in ("timer", "l2", "pace", "percentiles", "max_regression", "rounds", "max_time",
+                 "baselines", "strict", "hang_timeout"):  # fmt: skip
+        result.stdout.fnmatch_lines([f"*kernelperf_{name} (*"])
+    result.stdout.no_fnmatch_line("*--kernelperf-processes*")
+
+
+def test_only_leaves_out_tests_that_measure_nothing(project):
+    project.write_two("\n    def test_plain(): pass")
+
+    result = project.run("--kernelperf-only")
+
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=2, deselected=1)
+
+
+def test_rounds_win_over_the_mark(project):
+    project.write(
+        """
+        from pytest_kernelperf import kernel_perf
+
+        @kernel_perf(rounds=7)
+        def test_it(kernelperf): kernelperf(abs, -1)
+        """
+    )
+
+    (recorded,) = recorded_with(project, "--kernelperf-rounds", "2")
+
+    assert len(recorded.measurement.processes[0].rounds) == 2
+
+
+def test_the_timer_wins_over_the_mark_and_may_be_several(project):
+    project.write(
+        """
+        from pytest_kernelperf import kernel_perf
+
+        @kernel_perf(timer="device")
+        def test_it(kernelperf): kernelperf(abs, -1)
+        """
+    )
+
+    found = recorded_with(project, "--kernelperf-timer", "wall,launch")
+
+    assert [one.measurement.case.timer for one in found] == ["wall", "launch"]
+
+
+def test_the_longest_time_reaches_the_measuring_room(project):
+    project.write()
+    project.pytester.makeconftest(
+        (project.path / "conftest.py").read_text()
+        + """
+class Checked(ScriptedRoom):
+    def measure(self, subject, jobs, *, progress):
+        assert [job.max_time_s for job in jobs] == [2.5]
+        return super().measure(subject, jobs, progress=progress)
+
+def pytest_sessionstart(session):
+    session.config.stash[ROOM] = Checked(Path(__file__).parent)
+"""
+    )
+
+    result = project.run("--kernelperf", "--kernelperf-max-time", "2.5")
+
+    result.assert_outcomes(passed=1)
+
+
+def test_baselines_lie_where_the_command_line_says(project):
+    project.write()
+
+    result = project.run("--kernelperf-update", "--kernelperf-baselines", "elsewhere")
+
+    assert result.ret == pytest.ExitCode.OK
+    assert project.baseline_files() == []
+    assert (project.path / "elsewhere/nvidia-scripted/test_it.json").is_file()
+    project.times(13.0)
+    slower = project.run("--kernelperf", "--kernelperf-baselines", "elsewhere")
+    slower.stdout.fnmatch_lines(["*rerun: *--kernelperf --kernelperf-baselines elsewhere"])
+
+
+def test_baselines_lie_under_the_test_files_anchor_wherever_pytest_was_started(project):
+    (project.path / "sub").mkdir()
+    (project.path / "sub" / "setup.cfg").touch()
+    (project.path / "sub" / "test_deep.py").write_text(
+        "def test_it(kernelperf): kernelperf(abs, -1)"
+    )
+
+    assert project.run("--kernelperf-update", "sub").ret == pytest.ExitCode.OK
+    assert project.baseline_files() == []
+    assert (project.path / "sub/baselines/nvidia-scripted/test_deep.json").is_file()
+
+
+@pytest.mark.parametrize("table", ["ini", "pyproject_ini", "pyproject_native"])
+def test_ini_keys_work_in_every_table_that_pytest_reads(project, table):
+    """
+    Pytest's own TOML table, new in 9, keeps types; the older one makes texts of them.
+    """
+    if table == "pyproject_native" and int(pytest.__version__.split(".")[0]) < 9:
+        pytest.skip("[tool.pytest] came with pytest 9")
+    values = {
+        "kernelperf_timer": '"launch"',
+        "kernelperf_l2": '"warm"',
+        "kernelperf_pace": '"paced"',
+        "kernelperf_percentiles": '["50", "99"]',
+        "kernelperf_max_regression": '"50=0.03 95=0.2"',
+        "kernelperf_rounds": "3",
+        "kernelperf_max_time": "2.5",
+        "kernelperf_baselines": '"kept"',
+        "kernelperf_strict": "false",
+        "kernelperf_hang_timeout": "60.0",
+    }
+    lines = [f"{name} = {value}" for name, value in values.items()]
+    if table == "ini":
+        lines = [line.translate(str.maketrans("", "", '"[],')) for line in lines]
+        project.pytester.makeini("[pytest]\n" + "\n".join(lines))
+    else:
+        (project.path / "tox.ini").unlink()
+        head = "[tool.pytest.ini_options]" if table == "pyproject_ini" else "[tool.pytest]"
+        project.pytester.makepyprojecttoml("\n".join([head, *lines]))
+    project.write("def test_it(kernelperf): kernelperf(abs, -1)")
+
+    result = project.run("--kernelperf-update", "--kernelperf-record", "run.jsonl")
+
+    assert result.ret == pytest.ExitCode.OK
+    (recorded,) = project.read_run().recorded
+    case = recorded.measurement.case
+    assert (case.timer, case.l2, case.pace) == ("launch", "warm", "paced")
+    assert recorded.limits.percentiles == (50.0, 95.0, 99.0)
+    assert recorded.limits.max_regression == {50.0: 0.03, 95.0: 0.2}
+    assert len(recorded.measurement.processes[0].rounds) == 3
+    assert (project.path / "kept/nvidia-scripted/test_it.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--kernelperf", "--kernelperf-rounds", "many"), "--kernelperf-rounds: expected numbers*"),
+        (("--kernelperf", "--kernelperf-timer", "devise"), "*unknown timer 'devise'*'device'?"),
+        (("--kernelperf-strict",), "--kernelperf-strict does nothing without --kernelperf: add it"),
+        (("--kernelperf-json", "a.json"), "--kernelperf-json does nothing without --kernelperf*"),
+        (
+            ("--kernelperf", "-o", "kernelperf_timer=fast"),
+            "kernelperf_timer: unknown timer 'fast'*",
+        ),
+        (("--kernelperf", "-o", "kernelperf_rounds=few"), "*few*"),
+    ],
+)
+def test_a_wrong_option_is_a_usage_error_before_anything_runs(project, args, message):
+    project.write()
+
+    result = project.run(*args)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+
+
+def test_reruns_are_warned_about(project):
+    project.write()
+    project.pytester.makepyfile(
+        fake_reruns="def pytest_addoption(parser): parser.addoption('--reruns', type=int)"
+    )
+    project.pytester.syspathinsert()
+
+    result = project.run("-p", "fake_reruns", "--reruns", "2", "--kernelperf")
+
+    result.stdout.fnmatch_lines(["kernelperf: warning: reruns are configured (--reruns=2)*"])
+
+
+def test_tests_marked_flaky_are_warned_about(project):
+    project.write(
+        """
+        import pytest
+
+        @pytest.mark.flaky
+        def test_it(kernelperf): kernelperf(abs, -1)
+        """
+    )
+
+    result = project.run("--kernelperf", "-W", "ignore")
+
+    result.stdout.fnmatch_lines(["kernelperf: warning: tests are marked flaky*"])
+
+
+@pytest.mark.parametrize("quiet", ["-q", "-qq"])
+def test_the_last_line_is_there_even_when_quiet(project, quiet):
+    project.write()
+
+    result = project.run("--kernelperf", quiet)
+
+    assert result.outlines[-1] == "kernelperf: 0 judged, 1 NOT judged (1 NO_BASELINE)"
+    result.stdout.no_fnmatch_line("*===*kernelperf*")
+
+
+def test_notes_of_a_measurement_are_shown(project):
+    project.write()
+    project.script(notes=["synchronises: host time is inside"])
+
+    result = project.run("--kernelperf")
+
+    result.stdout.fnmatch_lines(["note: *test_kernel*(device): synchronises: host time is inside"])
+
+
+def test_notes_of_compared_callables_are_shown_once(project):
+    project.write(
+        """
+        def test_it(kernelperf):
+            kernelperf.compare({"a": abs, "b": abs}, (-1,), reference="a")
+        """
+    )
+    project.script(notes=["can't be captured"])
+
+    result = project.run("--kernelperf")
+
+    lines = [line for line in result.outlines if line.startswith("note: ")]
+    assert lines == ["note: test_it.py::test_it compare (device): can't be captured"]
+
+
+@pytest.mark.parametrize("args", [("-p", "no:terminal"), ("--no-summary",), ("--tb=no", "-rN")])
+def test_other_ways_to_report_do_not_disturb(project, args):
+    project.write()
+
+    assert project.run("--kernelperf-update", *args).ret == pytest.ExitCode.OK
+    assert project.baseline_files() == ["nvidia-scripted/test_it.json"]

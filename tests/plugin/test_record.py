@@ -1,0 +1,176 @@
+"""
+`--kernelperf-record` and `--kernelperf-json`: what is written, when, and what if it can't be.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_kernelperf.errors import BaselineWriteError
+from pytest_kernelperf.store.runs import RunWriter
+
+
+def test_a_recorded_run_holds_measurements_limits_and_verdicts(project):
+    project.write_two()
+
+    result = project.run("--kernelperf", "--kernelperf-record", "run.jsonl")
+
+    assert result.ret == pytest.ExitCode.OK
+    run = project.read_run()
+    assert run.complete
+    assert [one.measurement.case.test for one in run.recorded] == ["test_a", "test_b"]
+    assert [one.body_passed for one in run.recorded] == [True, True]
+    assert run.recorded[0].verdicts[0].status.value == "NO_BASELINE"
+
+
+def test_a_recorded_run_says_which_test_failed(project):
+    project.write("def test_it(kernelperf): assert kernelperf(abs, -1) == 2")
+
+    project.run("--kernelperf", "--kernelperf-record", "run.jsonl")
+
+    assert [one.body_passed for one in project.read_run().recorded] == [False]
+
+
+def test_a_recorded_run_holds_comparisons(project):
+    project.times(10.0, ours=5.0, theirs=10.0)
+    project.write(
+        """
+        def test_it(kernelperf):
+            kernelperf.compare({"ours": abs, "theirs": abs}, (-1,), reference="theirs")
+        """
+    )
+
+    project.run("--kernelperf", "--kernelperf-record", "run.jsonl.gz")
+
+    (comparison,) = project.read_run("run.jsonl.gz").comparisons
+    assert {"ours", "theirs"} == set(comparison.measurements)
+
+
+def test_each_test_is_recorded_before_the_next_one_runs(project):
+    """
+    Else a crash would lose what was measured before it.
+    """
+    project.write(
+        """
+        import os
+
+        def test_first(kernelperf): kernelperf(abs, -1)
+        def test_crash(kernelperf): os._exit(9)
+        """
+    )
+
+    result = project.run_apart("--kernelperf", "--kernelperf-record", "run.jsonl")
+
+    assert result.ret == 9
+    run = project.read_run()
+    assert [one.measurement.case.test for one in run.recorded] == ["test_first"]
+    assert not run.complete
+
+
+def test_a_run_that_stopped_early_is_recorded_as_incomplete(project):
+    project.write(
+        """
+        def test_first(kernelperf): assert kernelperf(abs, -1) == 2
+        def test_last(kernelperf): kernelperf(abs, -1)
+        """
+    )
+
+    project.run("--kernelperf", "--kernelperf-record", "run.jsonl", "-x")
+
+    run = project.read_run()
+    assert len(run.recorded) == 1
+    assert not run.complete
+
+
+def test_the_commit_and_the_user_are_recorded(project, monkeypatch):
+    project.write()
+    monkeypatch.setattr(
+        "pytest_kernelperf.bench.read_provenance", lambda folder: ("c0ffee", "Grace Hopper")
+    )
+
+    project.run("--kernelperf", "--kernelperf-record", "run.jsonl")
+
+    (process,) = project.read_run().recorded[0].measurement.processes
+    assert (process.commit, process.who) == ("c0ffee", "Grace Hopper")
+
+
+@pytest.mark.parametrize("option", ["--kernelperf-record", "--kernelperf-json"])
+def test_a_file_that_cannot_be_written_is_refused_before_measuring(project, option):
+    project.write()
+    (project.path / "folder").mkdir()
+
+    result = project.run("--kernelperf", option, "folder")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *folder is a directory*"])
+    result.stdout.no_fnmatch_line("*passed*")
+
+
+@pytest.mark.parametrize("option", ["--kernelperf-record", "--kernelperf-json"])
+def test_an_earlier_file_stays_if_the_run_does_not_start(project, option):
+    project.write()
+    (project.path / "old").write_text("precious")
+
+    project.run("--kernelperf", option, "old", "no_such_file.py")
+
+    assert (project.path / "old").read_text() == "precious"
+
+
+def test_the_json_document_holds_the_verdicts_of_the_terminal(project):
+    project.write_two()
+    project.run("--kernelperf-update")
+    project.times(10.0, test_a=13.0)
+
+    result = project.run("--kernelperf", "--kernelperf-json", "deep/run.json")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    document = project.read_json("deep/run.json")
+    assert next(iter(document)) == "schema_version"
+    assert document["exit_failed"]
+    statuses = [one["verdicts"][0]["status"] for one in document["measurements"]]
+    assert statuses == ["REGRESSED", "UNCHANGED"]
+
+
+def test_the_json_document_says_that_nothing_failed(project):
+    project.write()
+
+    project.run("--kernelperf", "--kernelperf-json", "run.json")
+
+    assert not project.read_json()["exit_failed"]
+
+
+def test_the_json_document_counts_a_test_that_measured_nothing(project):
+    project.write(
+        """
+        from pytest_kernelperf import kernel_perf
+
+        @kernel_perf
+        def test_it(): pass
+        """
+    )
+
+    project.run("--kernelperf", "--kernelperf-json", "run.json")
+
+    document = project.read_json()
+    assert [one["status"] for one in document["unmeasured"]] == ["NOT_MEASURED"]
+    assert document["exit_failed"]
+
+
+def test_a_record_that_runs_out_of_space_fails_the_run_by_name(project, monkeypatch):
+    """
+    The tests themselves go on, and the error is said once, not once per test.
+    """
+
+    def no_space(writer, record):
+        raise BaselineWriteError(f"run {writer.path} can't be written: No space left on device")
+
+    project.write_two()
+    monkeypatch.setattr(RunWriter, "append", no_space)
+
+    result = project.run("--kernelperf", "--kernelperf-record", "run.jsonl")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=2)
+    errors = [line for line in result.outlines if line.startswith("kernelperf: ERROR: ")]
+    assert len(errors) == 1
+    assert "run.jsonl can't be written: No space left on device" in errors[0]

@@ -1,0 +1,86 @@
+"""
+`requires=`: a skip at set-up with the reason, and one line that says how many.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_kernelperf import plugin
+
+pytest.importorskip("torch")
+
+TESTS = """
+    import pytest
+    from pytest_kernelperf import kernel_perf
+
+    @pytest.fixture
+    def costly():
+        raise RuntimeError("set up for nothing")
+
+    @pytest.mark.parametrize("n", [1, 2])
+    @kernel_perf(requires="cuda")
+    def test_gpu(kernelperf, costly, n): pass
+
+    @kernel_perf
+    def test_anywhere(kernelperf): kernelperf(abs, -1)
+"""
+
+
+@pytest.fixture
+def no_cuda(monkeypatch):
+    """
+    Make torch find no CUDA device, whatever this machine has.
+    """
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+@pytest.mark.parametrize("args", [(), ("--kernelperf",)])
+@pytest.mark.usefixtures("no_cuda")
+def test_a_test_is_skipped_at_setup_where_cuda_is_missing(project, args):
+    project.write(TESTS)
+
+    result = project.run(*args, "-rs")
+
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=1, skipped=2)
+    result.stdout.fnmatch_lines(["SKIPPED *requires cuda: torch finds no CUDA device"])
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_one_line_says_what_was_skipped_and_what_ran_on_the_cpu(project):
+    project.write(TESTS)
+    project.script(device="cpu")
+
+    result = project.run("--kernelperf")
+
+    result.stdout.fnmatch_lines(
+        [
+            "kernelperf: 2 skipped (requires cuda: torch finds no CUDA device); "
+            "1 measured on the CPU, with the wall timer"
+        ]
+    )
+    result.stdout.no_fnmatch_line("*stopped early*")
+
+
+@pytest.mark.parametrize(
+    ("requires", "capability", "missing"),
+    [
+        (("cuda",), (8, 0), None),
+        (("sm_90",), (9, 0), None),
+        (("sm_90",), (10, 0), None),
+        (("cuda", "sm_90"), (8, 6), "requires sm_90: this card is sm_86"),
+        (("sm_100",), (9, 0), "requires sm_100: this card is sm_90"),
+    ],
+)
+def test_a_compute_capability_is_a_least_one(monkeypatch, requires, capability, missing):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+
+    assert missing == plugin._find_missing(requires)
+
+
+def test_without_torch_the_reason_says_so(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+
+    assert plugin._find_missing(("cuda",)) == "requires cuda: torch is not installed"

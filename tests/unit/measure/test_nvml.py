@@ -1,0 +1,160 @@
+"""
+What the driver won't say is empty, never an error, and nobody is falsely accused of being there.
+"""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_kernelperf.measure.nvml import (
+    Facts,
+    NvmlCard,
+    Reading,
+    count_foreign,
+    reason_names,
+)
+
+UUID = "8f3c2a10-0000-1111-2222-333344445555"
+
+
+class Nvml:
+    """
+    A driver that knows one whole card; `answers` add or replace.
+    """
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, known=f"GPU-{UUID}", **answers):
+        self._known = known
+        self._answers = {
+            "nvmlDeviceIsMigDeviceHandle": 0,
+            "nvmlDeviceGetUUID": known,
+            "nvmlDeviceGetMigMode": [0, 0],
+            "nvmlDeviceGetEccMode": [1, 1],
+            "nvmlDeviceGetEnforcedPowerLimit": 700_000,
+            "nvmlDeviceGetMaxClockInfo": 1980,
+            "nvmlDeviceGetClockInfo": 1965,
+            "nvmlDeviceGetPowerUsage": 123_456,
+            "nvmlDeviceGetTemperature": 35,
+            "nvmlDeviceGetCurrentClocksEventReasons": 0x5,
+            "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=os.getpid())],
+            **answers,
+        }
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802 - the driver's name
+        if uuid != self._known:
+            raise self.NVMLError("not found")
+        return "handle"
+
+    def __getattr__(self, name):
+        if name not in self._answers:
+            raise AttributeError(name)
+
+        def answer(*_):
+            if self._answers[name] is None:
+                raise self.NVMLError("not supported")
+            return self._answers[name]
+
+        return answer
+
+
+def test_a_whole_card_is_read():
+    card = NvmlCard(Nvml(), UUID)
+
+    assert Facts(f"GPU-{UUID}", False, True, 700.0, 1980.0) == card.facts()
+    assert Reading(1965.0, 123.456, 35.0, ("sw_power_cap",), 0) == card.read()
+
+
+def test_a_machine_without_nvml_gives_empty_answers():
+    card = NvmlCard(None, UUID)
+
+    assert (Facts(), Reading()) == (card.facts(), card.read())
+
+
+def test_a_card_that_nvml_does_not_know_gives_empty_answers():
+    assert Reading() == NvmlCard(Nvml(known="GPU-another"), UUID).read()
+
+
+def test_a_question_that_the_driver_refuses_is_none_and_the_others_are_answered():
+    reading = NvmlCard(Nvml(nvmlDeviceGetPowerUsage=None), UUID).read()
+
+    assert (1965.0, None) == (reading.clock_mhz, reading.power_w)
+
+
+def test_drivers_before_535_are_asked_under_the_old_name():
+    old = Nvml(
+        nvmlDeviceGetCurrentClocksEventReasons=None,
+        nvmlDeviceGetCurrentClocksThrottleReasons=0x40,
+    )
+
+    assert ("hw_thermal_slowdown",) == NvmlCard(old, UUID).throttle()
+
+
+def test_a_slice_reads_its_card_and_counts_its_own_processes():
+    slices = Nvml(
+        known=f"MIG-{UUID}",
+        nvmlDeviceIsMigDeviceHandle=1,
+        nvmlDeviceGetDeviceHandleFromMigDeviceHandle="parent",
+        nvmlDeviceGetMigMode=[1, 1],
+        nvmlDeviceGetComputeRunningProcesses=[
+            SimpleNamespace(pid=os.getpid()),
+            SimpleNamespace(pid=1),
+        ],
+    )
+
+    card = NvmlCard(slices, UUID)
+
+    assert (True, 1) == (card.facts().mig, card.foreign_processes())
+
+
+def test_the_processes_of_other_slices_are_not_foreign():
+    """
+    Where torch gives the whole card's UUID under MIG, its list has everybody.
+    """
+    sliced = Nvml(
+        nvmlDeviceGetMigMode=[1, 1],
+        nvmlDeviceGetComputeRunningProcesses=[SimpleNamespace(pid=pid) for pid in (1, 2, 3)],
+    )
+
+    assert 0 == NvmlCard(sliced, UUID).foreign_processes()
+
+
+@pytest.mark.parametrize(
+    ("bits", "names"),
+    [
+        (0x0, ()),
+        (0x1, ()),
+        (0x4, ("sw_power_cap",)),
+        (0x8 | 0x80, ("hw_slowdown", "hw_power_brake")),
+        (0x20 | 0x1, ("sw_thermal_slowdown",)),
+    ],
+)
+def test_idleness_limits_nothing(bits, names):
+    assert names == reason_names(bits)
+
+
+@pytest.mark.parametrize(
+    ("pids", "foreign"),
+    [
+        ([], 0),
+        ([42], 0),
+        ([42, 7], 1),
+        ([7], 0),
+        ([7, 8], 1),
+        ([7, 7], 0),
+    ],
+    ids=["nobody", "us", "us and one", "us by another number", "one of them is us", "one twice"],
+)
+def test_only_certain_strangers_are_counted(pids, foreign):
+    assert foreign == count_foreign(pids, own_pid=42)
+
+
+def test_two_readings_join_what_limited_the_clock():
+    before = Reading(throttle=("sw_power_cap",), foreign_processes=1)
+    after = Reading(1980.0, 100.0, 40.0, ("hw_slowdown",), 0)
+
+    assert Reading(1980.0, 100.0, 40.0, ("hw_slowdown", "sw_power_cap"), 1) == after.joined(before)
