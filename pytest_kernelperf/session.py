@@ -65,7 +65,7 @@ class MeasuringRun:
         self.ledger = ledger.Ledger(settings, self._rerun_command)
         self._bench: bench.Bench | None = None
         # Now, because later pytest captures the stream that a hang is reported to.
-        install_watchdog(None, float(config.getini("faulthandler_timeout") or 0.0))
+        install_watchdog(None, _faulthandler_timeout(config))
 
     def check_outputs(self) -> None:
         """
@@ -344,3 +344,12 @@ def reruns_configured(config: pytest.Config) -> str | None:
         if value:
             return _rerun_warning(f"reruns are configured (--{option.replace('_', '-')}={value})")
     return None
+
+
+def _faulthandler_timeout(config: pytest.Config) -> float:
+    """
+    Return pytest's own limit in seconds; 0.0 where it has none (`-p no:faulthandler`).
+    """
+    if not config.pluginmanager.hasplugin("faulthandler"):
+        return 0.0
+    return float(config.getini("faulthandler_timeout") or 0.0)

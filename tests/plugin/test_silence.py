@@ -63,3 +63,11 @@ def test_collecting_only_writes_nothing(project):
     assert result.ret == pytest.ExitCode.OK
     assert not (project.path / "run.json").exists()
     assert project.baseline_files() == []
+
+
+def test_a_run_without_pytests_faulthandler_measures_all_the_same(project):
+    project.write()
+
+    result = project.run("--kernelperf", "-p", "no:faulthandler")
+
+    assert result.ret == pytest.ExitCode.OK
