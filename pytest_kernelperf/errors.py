@@ -55,7 +55,7 @@ class BaselineWriteError(KernelPerfError):
     """
 
 
-class KernelPerfFailure(KernelPerfError, AssertionError):
+class KernelPerfFailure(KernelPerfError, AssertionError):  # noqa: N818 - a failed test, no error
     """
     A verdict that fails the test: the kernel is slower, misses its target, or is wrong.
     """

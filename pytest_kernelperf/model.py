@@ -1,8 +1,8 @@
 """
-The frozen records that cross rooms. They hold values, check nothing twice, and import nothing of ours.
+The frozen records that cross rooms: they hold values and import nothing of ours.
 
-Times are microseconds as float, clocks MHz, percentiles numbers between 0 and 100. A run is a list of
-measurements; a measurement has processes, a process has rounds, a round has samples. A stored
+Times are microseconds as float, clocks MHz, percentiles numbers between 0 and 100. A run is a list
+of measurements; a measurement has processes, a process has rounds, a round has samples. A stored
 reference has the same processes and rounds, so that analysis treats both sides alike.
 """
 
@@ -30,9 +30,7 @@ class Status(str, Enum):
 
 
 #: Statuses that fail a test whatever the options say.
-FAILING = frozenset(
-    {Status.REGRESSED, Status.MISSED_TARGET, Status.INVALID, Status.NOT_MEASURED}
-)
+FAILING = frozenset({Status.REGRESSED, Status.MISSED_TARGET, Status.INVALID, Status.NOT_MEASURED})
 #: Statuses that fail a test under `--kernelperf-strict` only.
 FAILING_STRICT = frozenset({Status.INCONCLUSIVE, Status.NO_BASELINE, Status.INCOMPARABLE})
 #: Statuses that judged nothing; the last line of a run counts them apart.
@@ -170,7 +168,9 @@ class Gpu:
 @dataclass(frozen=True, slots=True)
 class Environment:
     """
-    Where a process measured. Differences in versions are shown; those in the card's state are refused.
+    Where a process measured.
+
+    Differences in versions are shown, those in the card's state are refused.
 
     Attributes:
         gpu: The card, or None for a CPU measurement.
