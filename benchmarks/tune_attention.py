@@ -3,11 +3,11 @@ Measure every candidate tile of the attention kernels against SDPA's backends, o
 
     python benchmarks/tune_attention.py --shapes nine --budget-seconds 150 --out tune.json
 
-Candidates are compiled in parallel processes first. A worker process then checks each candidate against float32
-attention and times those that are right; a candidate that hangs costs its own time-out, because the parent kills the
-worker and starts another one behind it. Times are medians over paced, interleaved replays of a CUDA graph
-whose calls rotate over more input than the L2 cache holds; a sample counts only if the whole graph was enqueued
-while the stream was still blocked.
+Candidates are compiled in parallel processes first. A worker process then checks each candidate
+against float32 attention and times those that are right; a candidate that hangs costs its own
+time-out, because the parent kills the worker and starts another one behind it. Times are medians
+over paced, interleaved replays of a CUDA graph whose calls rotate over more input than the L2 cache
+holds; a sample counts only if the whole graph was enqueued while the stream was still blocked.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -47,18 +48,22 @@ class Shape:
 
     @property
     def name(self) -> str:
-        return f"{self.seqlen}x{self.batch} H{self.heads} D{self.headdim}" + (" causal" if self.causal else "")
+        mask = " causal" if self.causal else ""
+        return f"{self.seqlen}x{self.batch} H{self.heads} D{self.headdim}{mask}"
 
     @property
     def flops(self) -> float:
-        return 4.0 * self.batch * self.heads * self.seqlen**2 * self.headdim * (0.5 if self.causal else 1.0)
+        pairs = self.seqlen**2 * (0.5 if self.causal else 1.0)
+        return 4.0 * self.batch * self.heads * self.headdim * pairs
 
 
 SHAPES = {
     "nine": [Shape(s, b, 8, 64) for s in (128, 256, 512) for b in (8, 16, 32)],
     "causal": [Shape(s, b, 8, 64, True) for s in (128, 256, 512) for b in (8, 16, 32)],
     "long": [Shape(s, 16384 // s, 32, 64, c) for c in (False, True) for s in (1024, 4096, 16384)],
-    "d128": [Shape(s, 16384 // s, 16, 128, c) for c in (False, True) for s in (512, 1024, 4096, 16384)],
+    "d128": [
+        Shape(s, 16384 // s, 16, 128, c) for c in (False, True) for s in (512, 1024, 4096, 16384)
+    ],
 }
 
 Candidate = Callable[[Any, Any, Any, Any], None]
@@ -73,19 +78,30 @@ def candidates(shape: Shape, only: str) -> dict[str, Candidate]:
 
     def add(name: str, forward: Any, config: Any) -> None:
         def call(q: Any, k: Any, v: Any, out: Any) -> None:
-            forward(q, k, v, out, None, scale=scale, causal=shape.causal, causal_offset=0, config=config)
+            mask = {"scale": scale, "causal": shape.causal, "causal_offset": 0}
+            forward(q, k, v, out, None, **mask, config=config)
 
         if only in name:
             found[name] = call
 
     for config in HOPPER_CONFIGS[shape.headdim]:
-        # a tile that is mostly padding, or a key block longer than the row, can't win
-        if config.block_m >= 1.5 * shape.seqlen or config.block_n > shape.seqlen:
+        if not worth_a_try(config, shape):
             continue
         add(config.name, hopper_forward, config)
     for name, config, forward in plain_candidates(shape):
         add(name, forward, config)
     return found
+
+
+def worth_a_try(config: Any, shape: Shape) -> bool:
+    """Whether earlier runs and arithmetic leave this tile a chance at this shape."""
+    if config.block_m > shape.seqlen or config.block_n > shape.seqlen:
+        return False  # mostly padding
+    if config.block_m > 64 and config.block_n == 128 and shape.seqlen < 512:
+        return False  # 20 to 60 % behind at S = 256
+    if config.persistent and shape.seqlen == 128:
+        return False  # one turn
+    return not (config.pdl and shape.seqlen > 512)
 
 
 def plain_candidates(shape: Shape) -> list[tuple[str, Any, Any]]:
@@ -95,9 +111,7 @@ def plain_candidates(shape: Shape) -> list[tuple[str, Any, Any]]:
         from flashcore_kernels.forward import plain_forward
     except ImportError:
         return []
-    tiles = [(64, 64, 4, 2), (64, 64, 4, 3), (64, 128, 4, 2), (128, 64, 8, 2), (128, 64, 8, 3)]
-    if shape.headdim == 128 or shape.seqlen > 1024:
-        tiles = tiles[:1] + tiles[2:4]
+    tiles = [(64, 64, 4, 3), (64, 128, 4, 2)]
     return [
         (f"plain-{m}x{n}-w{w}-s{s}", TileConfig(m, n, w, s), plain_forward)
         for m, n, w, s in tiles
@@ -120,7 +134,8 @@ def peers(shape: Shape) -> dict[str, Candidate]:
     def default(q: Any, k: Any, v: Any, out: Any) -> None:
         torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=shape.causal)
 
-    named = {"sdpa": default, "FLASH": on(SDPBackend.FLASH_ATTENTION), "CUDNN": on(SDPBackend.CUDNN_ATTENTION)}
+    named = {"sdpa": default, "FLASH": on(SDPBackend.FLASH_ATTENTION)}
+    named["CUDNN"] = on(SDPBackend.CUDNN_ATTENTION)
     if shape.seqlen <= 512:
         named["EFFICIENT"] = on(SDPBackend.EFFICIENT_ATTENTION)
     return named
@@ -156,7 +171,7 @@ def reference(shape: Shape, q: Any, k: Any, v: Any) -> list[tuple[int, int, Any]
 
 
 def error(expected: list[tuple[int, int, Any]], out: Any) -> float:
-    """The worst rel-RMSE over the reference heads; NaN or a bad row anywhere in ``out`` gives infinity."""
+    """The worst rel-RMSE over the reference heads; infinity for NaN or a bad row anywhere."""
     import torch
 
     if not bool(torch.isfinite(out).all()):
@@ -210,7 +225,9 @@ def calls_per_sample(call: Candidate, sets: list[Any]) -> int:
     return max(2, min(200, round(SAMPLE_US / typical)))
 
 
-def measure_shape(shape: Shape, skip: set[str], only: str, samples: int, emit: Callable[..., None]) -> None:
+def measure_shape(
+    shape: Shape, skip: set[str], only: str, samples: int, emit: Callable[..., None]
+) -> None:
     """Check, then time, everything at one shape; ``emit`` writes one progress line."""
     import torch
 
@@ -227,8 +244,9 @@ def measure_shape(shape: Shape, skip: set[str], only: str, samples: int, emit: C
         try:
             call(*sets[0], out)
             torch.cuda.synchronize()
-        except Exception as problem:  # a configuration that does not compile or launch is a result too
-            emit(kind="failed", shape=shape.name, name=name, why=f"{type(problem).__name__}: {problem}"[:300])
+        except Exception as problem:  # one that does not compile or launch is a result too
+            why = f"{type(problem).__name__}: {problem}"[:300]
+            emit(kind="failed", shape=shape.name, name=name, why=why)
             torch.cuda.synchronize()  # raises, and ends this worker, if the context is lost
             continue
         rmse = error(expected, out)
@@ -240,7 +258,8 @@ def measure_shape(shape: Shape, skip: set[str], only: str, samples: int, emit: C
     for call in others.values():
         call(*sets[0], None)
     calls = calls_per_sample(others["FLASH"], sets)
-    graphs = {name: capture(call, sets, calls, name in others) for name, call in {**others, **good}.items()}
+    every = {**others, **good}
+    graphs = {name: capture(call, sets, calls, name in others) for name, call in every.items()}
     taken: dict[str, list[float]] = {name: [] for name in graphs}
     for turn in range(samples + 1):
         emit(kind="turn", shape=shape.name)
@@ -250,8 +269,9 @@ def measure_shape(shape: Shape, skip: set[str], only: str, samples: int, emit: C
                 taken[name].append(value)
     for name, values in taken.items():
         if values:
-            emit(kind="time", shape=shape.name, name=name, peer=name in others, us=statistics.median(values),
-                 low=min(values), high=max(values), n=len(values), calls=calls)
+            figures = {"us": statistics.median(values), "low": min(values), "high": max(values)}
+            about = {"peer": name in others, **figures, "n": len(values), "calls": calls}
+            emit(kind="time", shape=shape.name, name=name, **about)
     emit(kind="shape", shape=shape.name)
 
 
@@ -263,7 +283,10 @@ def work(args: argparse.Namespace) -> None:
     for line in progress.read_text().splitlines() if progress.exists() else []:
         event = json.loads(line)
         if event["kind"] == "hung" or event["kind"] == "failed":
-            skip.setdefault(event["shape"], set()).add(event["name"])
+            # what hung once would cost its time-out again at every other shape
+            hung = event["kind"] == "hung"
+            for name in [s.name for s in SHAPES[args.shapes]] if hung else [event["shape"]]:
+                skip.setdefault(name, set()).add(event["name"])
         if event["kind"] == "shape":
             done.add(event["shape"])
     with progress.open("a") as sink:
@@ -278,29 +301,36 @@ def work(args: argparse.Namespace) -> None:
 
 
 def compile_slice(args: argparse.Namespace) -> None:
-    """Compile every n-th candidate into Triton's cache, through the same launch path as the measurement."""
-    from flashcore_kernels.forward_hopper import HOPPER_CONFIGS, launch_plan
-
+    """Compile every n-th candidate into Triton's cache, through the measurement's launch path."""
     import torch
+
+    from flashcore_kernels.forward_hopper import HOPPER_CONFIGS, launch_plan
 
     index, count = (int(x) for x in args.slice.split("/"))
     jobs = []
     for headdim, causal in sorted({(s.headdim, s.causal) for s in SHAPES[args.shapes]}):
-        jobs += [(config, headdim, causal) for config in HOPPER_CONFIGS[headdim] if args.only in config.name]
+        chosen = [config for config in HOPPER_CONFIGS[headdim] if args.only in config.name]
+        jobs += [(config, headdim, causal) for config in chosen]
     for config, headdim, causal in jobs[index::count]:
         q = torch.empty((2, 2, 1024, headdim), device="cuda", dtype=torch.float16)
+        mask = {"scale": 1.0, "causal": causal, "causal_offset": 0}
         kernel, values, constants, options, grid = launch_plan(
-            q, q, q, torch.empty_like(q), None, scale=1.0, causal=causal, causal_offset=0, config=config
+            *(q, q, q, torch.empty_like(q), None), **mask, config=config
         )
         try:
             kernel.warmup(*values, grid=(grid,), **constants, **options)
         except Exception as problem:
-            print(f"{config.name} D{headdim}: {type(problem).__name__}: {problem}"[:400], file=sys.stderr)
+            why = f"{config.name} D{headdim}: {type(problem).__name__}: {problem}"
+            print(why[:400], file=sys.stderr)
+
+
+PASSED_ON = ("shapes", "only", "match", "samples", "progress")
 
 
 def child(args: argparse.Namespace, *extra: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, __file__, "--shapes", args.shapes, "--only", args.only, "--match", args.match,
-               "--samples", str(args.samples), "--progress", args.progress, *extra]
+    passed_on = {name: str(getattr(args, name)) for name in PASSED_ON}
+    options = [word for name, value in passed_on.items() for word in (f"--{name}", value)]
+    command = [sys.executable, __file__, *options, *extra]
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
@@ -316,7 +346,7 @@ def compile_all(args: argparse.Namespace) -> None:
 
 
 def supervise(args: argparse.Namespace) -> None:
-    """Run workers until every shape is measured or the budget ends; kill one that makes no progress."""
+    """Run workers until every shape is measured or the budget ends; kill one that hangs."""
     progress = Path(args.progress)
     end = time.monotonic() + args.budget_seconds
     while time.monotonic() < end:
@@ -340,7 +370,7 @@ def supervise(args: argparse.Namespace) -> None:
 
 
 def _blame(progress: Path, crashed: bool) -> bool:
-    """Record the event that was under way as hung; False if the worker died before it began anything."""
+    """Record the event under way as hung; False if the worker died before it began anything."""
     lines = progress.read_text().splitlines() if progress.exists() else []
     if not lines:
         return False
@@ -358,7 +388,8 @@ def _blame(progress: Path, crashed: bool) -> bool:
 def report(args: argparse.Namespace) -> None:
     """Print the small table, write everything to ``--out``."""
     progress = Path(args.progress)
-    events = [json.loads(line) for line in progress.read_text().splitlines()] if progress.exists() else []
+    lines = progress.read_text().splitlines() if progress.exists() else []
+    events = [json.loads(line) for line in lines]
     for event in events:
         if event["kind"] in ("failed", "hung") or event.get("ok") is False:
             print("BAD", {k: v for k, v in event.items() if k != "ok"})
@@ -371,8 +402,9 @@ def report(args: argparse.Namespace) -> None:
             continue
         best = "  ".join(f"{e['name']} {e['us']:.2f}" for e in ours[: args.top])
         rate = shape.flops / ours[0]["us"] / 1e6
-        print(f"{shape.name:22s} x{theirs[0]['us'] / ours[0]['us']:.3f} {rate:4.0f}TF | {best} | "
-              f"{theirs[0]['name']} {theirs[0]['us']:.2f}")
+        peer, peer_us = theirs[0]["name"], theirs[0]["us"]
+        ratio = peer_us / ours[0]["us"]
+        print(f"{shape.name:22s} x{ratio:.3f} {rate:4.0f}TF | {best} | {peer} {peer_us:.2f}")
         rows.append({"shape": shape.name, "ours": ours, "peers": theirs})
     if args.out:
         Path(args.out).write_text(json.dumps(rows, indent=1))
@@ -381,7 +413,7 @@ def report(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--shapes", choices=sorted(SHAPES), default="nine")
-    parser.add_argument("--budget-seconds", type=float, default=150.0, help="limit on the measuring part")
+    parser.add_argument("--budget-seconds", type=float, default=150.0, help="for measuring")
     parser.add_argument("--out", default="")
     parser.add_argument("--only", default="", help="candidates whose name contains this")
     parser.add_argument("--match", default="", help="shapes whose name contains this")

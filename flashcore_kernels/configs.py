@@ -1,14 +1,15 @@
 """
-Which tile a shape gets. Nothing is tuned at call time: every row names the measurement behind it.
+Which kernel and tile a shape gets. Nothing is tuned at call time: every row names its measurement.
 
-All figures: H100 80GB HBM3, fp16, device time in a paced CUDA graph over rotating inputs, 8 heads.
-"16 tiles" below means 16 * 64 query rows over all sequences and heads.
+Run 2 unless said: H100 80GB HBM3, fp16, device time per call in a paced CUDA graph over rotating
+inputs, 8 heads of 64 (32 heads from S = 1024 on; 16 heads of 128), against the best SDPA backend of
+the same run; bf16 takes the same rows. docs/attention.md has the commands and the losers.
 To override a row after a new measurement, change its one line.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from .forward_hopper import HopperConfig
@@ -58,25 +59,65 @@ class Row:
     hopper: HopperConfig | None = None
 
 
-# 64 rows, 4 warps: 108 registers, 4 programs per SM. Plain Triton does not overlap a program's
-# softmax with its own matrix products, so the overlap comes from the other programs on the SM.
+# The plain kernel. 64 rows, 4 warps: 108 registers, 4 programs per SM. Plain Triton overlaps no
+# softmax with its own program's matrix products, so the overlap comes from the other programs.
 _SMALL = TileConfig(64, 64, 4, 3)
 # 156 registers, 3 programs per SM; half the rescaling.
 _WIDE = TileConfig(64, 128, 4, 2)
-# Two warpgroups read each key tile: half the L2 traffic.
-_TALL = TileConfig(128, 64, 8, 3)
 
+# The Gluon kernels. One block of 128 keys is all there is up to S = 128: a ring of one.
+_ONE_BLOCK = HopperConfig("solo", 1, 128, 1, pdl=True)
+# 72 KB: 3 programs per SM, 396 on the GPU. Half the rescaling and half the barriers of 64 keys.
+_SOLO_128 = HopperConfig("solo", 1, 128, 2, pdl=True)
+# Under a mask its registers (2 programs per SM) must be held down to keep the third.
+_SOLO_128_CAUSAL = HopperConfig("solo", 1, 128, 2, maxnreg=168)
+# 40 KB: 4 programs per SM, 528 on the GPU; the least waste on the diagonal and at odd lengths.
+_SOLO_64 = HopperConfig("solo", 1, 64, 2, pdl=True)
+# A producer warp, and 192 rows that share each K and V tile.
+_SHARED = HopperConfig("ws", 3, 128, 3, consumer_regs=160, persistent=1)
+_SHARED_CAUSAL = HopperConfig("ws", 3, 128, 4, consumer_regs=160)
+# At headdim 128 two programs of 64 rows share an SM, or one of 128 rows has it to itself.
+_D128_NARROW = HopperConfig("solo", 1, 64, 2)
+_D128_SHORT = HopperConfig("ws", 2, 64, 4, consumer_regs=240, persistent=1)
+_D128 = HopperConfig("ws", 2, 128, 2, consumer_regs=240)
+
+# What replaces a row's tile where more than a tenth of its rows would be padding: 64 rows cost
+# 7 to 9 % more per row at S = 512 to 1024.
+MAX_PADDING = 1.1
+_NARROW = {64: _SOLO_64, 128: _D128_NARROW}
+
+# Limits on the tiles are waves of the kernel before: a call that fits on the GPU at once wants the
+# largest tile, one that just fits with a smaller tile wants that. Odd lengths go by the same rows:
+# all kernels cut a last block by the same mask, and TMA reads zeros behind the end.
 HEADDIM_64 = (
-    Row(False, 128, ANY, _SMALL),  # 128x8: 3.38 us (whole row in one step: the same)
-    Row(False, 256, 512, _WIDE),  # 256x8: 5.73 us
-    Row(False, 256, ANY, _TALL),  # 256x32: 19.08 us
-    Row(False, 2048, ANY, _SMALL),  # 512x8: 14.52 us; 512x32: 48.40 us
-    Row(False, ANY, ANY, _WIDE),  # 4096x4: 302.9 us (through TMA; pointers not measured)
-    Row(True, ANY, ANY, _SMALL),  # not measured: least waste on the diagonal
+    Row(False, 128, ANY, _SMALL, _ONE_BLOCK),  # 128x8 4.08, x16 5.20, x32 7.47; FLASH 6.29 to 10.03
+    Row(False, ANY, 396, _SMALL, _SOLO_128),  # 256x8 6.42 us; CUDNN 9.06
+    Row(False, 512, 528, _SMALL, _SOLO_64),  # 256x16 9.32, 512x8 13.85 us; CUDNN 12.04, 16.09
+    # 256x32 16.38, 512x16 25.24, 512x32 45.88, 1024x16 291.3 us; CUDNN 18.26, 27.31, 48.95, 310.5
+    Row(False, 2048, ANY, _SMALL, _SOLO_128),
+    # Not measured: too few tiles of 192 rows to fill four rounds of the persistent grid.
+    Row(False, ANY, 1584, _SMALL, _SOLO_128),
+    Row(False, ANY, ANY, _SMALL, _SHARED),  # 4096x4 1040, 16384x1 3870 us; CUDNN 1142, 4482
+    Row(True, 128, 132, _SMALL, _ONE_BLOCK),  # 128x8 4.45 us; FLASH 6.97
+    Row(True, 128, ANY, _SMALL, _SOLO_64),  # 128x16 5.48, x32 8.05 us; FLASH 7.82, 10.40
+    Row(True, 256, 264, _SMALL, _SOLO_128),  # 256x8 6.48 us; CUDNN 9.33
+    # 256x16 9.15, x32 16.06, 512x8 13.06, x16 20.22, x32 37.45 us; CUDNN 12.89 to 40.10
+    Row(True, 512, ANY, _SMALL, _SOLO_64),
+    Row(True, 1024, ANY, _SMALL),  # 1024x16 199.8 us (solo 201.4); CUDNN 204.9
+    Row(True, 2048, ANY, _SMALL, _SOLO_64),  # not measured: second at 1024 and at 4096
+    Row(True, 8192, ANY, _WIDE, _SOLO_128_CAUSAL),  # 4096x4 615.3 us; CUDNN 636.1
+    Row(True, ANY, 396, _WIDE, _SOLO_128_CAUSAL),  # not measured: few tiles, as above
+    Row(True, ANY, ANY, _WIDE, _SHARED_CAUSAL),  # 16384x1 2220 us; CUDNN 2319
 )
 HEADDIM_128 = (
-    Row(False, ANY, ANY, TileConfig(64, 64, 4, 3)),  # 2048x4: 142.7 us (through TMA)
-    Row(True, ANY, ANY, TileConfig(64, 64, 4, 2)),  # not measured: 2 programs per SM
+    # Not measured: 64 rows per program put a tile on every SM, 128 rows on half of them.
+    Row(False, ANY, 132, _SMALL, _D128_NARROW),
+    # 512x32 148.7 us (192 rows: 147.8, but a third of them empty at S = 256); CUDNN 132.9
+    Row(False, 512, ANY, _SMALL, _D128_SHORT),
+    Row(False, ANY, ANY, _SMALL, _D128),  # 1024x16 246.4, 4096x4 821.6, 16384x1 3157; CUDNN 229.1
+    Row(True, 512, ANY, _SMALL),  # 512x32 125.5 us; CUDNN 105.1
+    Row(True, ANY, 132, _SMALL, _D128_NARROW),  # not measured: as without a mask
+    Row(True, ANY, ANY, _SMALL, _D128),  # 1024x16 180.1, 4096x4 460.1, 16384x1 1612; CUDNN 159.6
 )
 # What a sweep should try for these tables: tiles that compile for sm_90 without spills.
 CANDIDATES_64 = (
@@ -128,12 +169,23 @@ def select(
         batch_heads: batch * nheads.
 
     Returns:
-        The first row of the table whose limits hold.
+        The first row of the table whose limits hold, with fewer query rows per program where too
+        many of them would be padding.
     """
     if capability < (9, 0):
         return Row(causal, ANY, ANY, BEFORE_HOPPER)
+    table = HEADDIM_64 if headdim <= 64 else HEADDIM_128
     tiles = batch_heads * -(-seqlen_q // 64)
-    for row in HEADDIM_64 if headdim <= 64 else HEADDIM_128:
-        if row.causal == causal and seqlen_k <= row.max_seqlen and tiles <= row.max_tiles:
-            return row
-    raise AssertionError("the last row of each mask holds for every shape")
+    row = next(
+        row
+        for row in table  # the last row of each mask holds for every shape
+        if row.causal == causal and seqlen_k <= row.max_seqlen and tiles <= row.max_tiles
+    )
+    if row.hopper is None or _padding(row.hopper.block_m, seqlen_q) <= MAX_PADDING:
+        return row
+    return replace(row, hopper=_NARROW[64 if headdim <= 64 else 128])
+
+
+def _padding(block_m: int, seqlen_q: int) -> float:
+    """Return how many rows tiles of `block_m` compute for each that tiles of 64 would."""
+    return -(-seqlen_q // block_m) * block_m / (-(-seqlen_q // 64) * 64)

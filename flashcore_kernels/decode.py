@@ -189,45 +189,59 @@ def decode_split_kernel(
     q_t = tl.load(q_base[None, :] + dim[:, None], mask=q_mask, other=0.0)
     k_base = k_cache_ptr + batch * kc_stride_b + head_k * kc_stride_h
     v_base = v_cache_ptr + batch * vc_stride_b + head_k * vc_stride_h
-    k_offset = row[:, None] * kc_stride_n + dim[None, :]
-    v_offset = row[:, None] * vc_stride_n + dim[None, :]
+    if APPEND:
+        kn_base = k_new_ptr + batch * kn_stride_b + head_k * kn_stride_h
+        vn_base = v_new_ptr + batch * vn_stride_b + head_k * vn_stride_h
+        new_start = cached_blocks * BLOCK_N
 
     acc = tl.zeros([BLOCK_D, BLOCK_Q], tl.float32)
     row_sum = tl.zeros([BLOCK_N, BLOCK_Q], tl.float32)
     row_max = tl.full([BLOCK_Q], float("-inf"), tl.float32)
 
-    # --- the cache: the loop that has to run at the speed of memory -----------------------------
-    cached_limit = tl.minimum(limit, cached)
-    stop = tl.minimum(last, cached_blocks) * BLOCK_N
-    for start in tl.range(first * BLOCK_N, stop, BLOCK_N, num_stages=NUM_STAGES):
-        start64 = tl.cast(start, tl.int64)
-        is_key = _mask_tile(start + row < cached, dim, HEADDIM, BLOCK_D)
-        k = tl.load(k_base + start64 * kc_stride_n + k_offset, mask=is_key, other=0.0)
-        v = tl.load(v_base + start64 * vc_stride_n + v_offset, mask=is_key, other=0.0)
+    # --- the loop that has to run at the speed of memory ----------------------------------------
+    # Cached and new blocks share it, and only scalars say where a block lies. A second loop for the
+    # new ones is miscompiled by ptxas 12.8, which Triton 3.6 brings: it reads the descriptor of P
+    # from uniform registers that were never written. tests/kernels/uniform_registers.py checks.
+    for start in tl.range(first * BLOCK_N, last * BLOCK_N, BLOCK_N, num_stages=NUM_STAGES):
+        block_row, key, key_end = start, start + row, cached
+        k_block, k_stride, v_block, v_stride = k_base, kc_stride_n, v_base, vc_stride_n
+        if APPEND:
+            is_new = start >= new_start
+            block_row = tl.where(is_new, start - new_start, start)
+            key = tl.where(is_new, cached, 0) + block_row + row
+            key_end = tl.where(is_new, total, cached)
+            k_block = tl.where(is_new, kn_base, k_base)
+            v_block = tl.where(is_new, vn_base, v_base)
+            k_stride = tl.where(is_new, kn_stride_n, kc_stride_n)
+            v_stride = tl.where(is_new, vn_stride_n, vc_stride_n)
+        block_row64 = tl.cast(block_row, tl.int64)
+        is_key = _mask_tile(key < key_end, dim, HEADDIM, BLOCK_D)
+        k_offset = row[:, None] * k_stride + dim[None, :]
+        v_offset = row[:, None] * v_stride + dim[None, :]
+        k = tl.load(k_block + block_row64 * k_stride + k_offset, mask=is_key, other=0.0)
+        v = tl.load(v_block + block_row64 * v_stride + v_offset, mask=is_key, other=0.0)
         acc, row_max, row_sum = _attend(
-            acc, row_max, row_sum, q_t, k, v, start + row, cached_limit, qk_scale
+            acc, row_max, row_sum, q_t, k, v, key, tl.minimum(limit, key_end), qk_scale
         )
 
-    # --- the new keys: from k and v, and into the cache -----------------------------------------
+    # --- append ---------------------------------------------------------------------------------
     if APPEND:
-        kn_base = k_new_ptr + batch * kn_stride_b + head_k * kn_stride_h
-        vn_base = v_new_ptr + batch * vn_stride_b + head_k * vn_stride_h
-        owns = q_tile == num_q_tiles - 1
-        new_first = (tl.maximum(first, cached_blocks) - cached_blocks) * BLOCK_N
-        new_stop = (tl.maximum(last, cached_blocks) - cached_blocks) * BLOCK_N
-        kn_offset = row[:, None] * kn_stride_n + dim[None, :]
-        vn_offset = row[:, None] * vn_stride_n + dim[None, :]
+        new_first = tl.maximum(first * BLOCK_N - new_start, 0)
+        new_stop = tl.maximum(last * BLOCK_N - new_start, 0)
+        if q_tile != num_q_tiles - 1:
+            new_stop = 0
         for start in tl.range(new_first, new_stop, BLOCK_N, num_stages=1):
             start64 = tl.cast(start, tl.int64)
-            is_key = _mask_tile(start + row < total - cached, dim, HEADDIM, BLOCK_D)
-            k = tl.load(kn_base + start64 * kn_stride_n + kn_offset, mask=is_key, other=0.0)
-            v = tl.load(vn_base + start64 * vn_stride_n + vn_offset, mask=is_key, other=0.0)
             slot = start64 + cached
-            tl.store(k_base + slot * kc_stride_n + k_offset, k, mask=is_key & owns)
-            tl.store(v_base + slot * vc_stride_n + v_offset, v, mask=is_key & owns)
-            acc, row_max, row_sum = _attend(
-                acc, row_max, row_sum, q_t, k, v, start + row, limit - cached, qk_scale
-            )
+            is_new_row = _mask_tile(start + row < total - cached, dim, HEADDIM, BLOCK_D)
+            kn_offset = row[:, None] * kn_stride_n + dim[None, :]
+            vn_offset = row[:, None] * vn_stride_n + dim[None, :]
+            k = tl.load(kn_base + start64 * kn_stride_n + kn_offset, mask=is_new_row)
+            v = tl.load(vn_base + start64 * vn_stride_n + vn_offset, mask=is_new_row)
+            kc_offset = row[:, None] * kc_stride_n + dim[None, :]
+            vc_offset = row[:, None] * vc_stride_n + dim[None, :]
+            tl.store(k_base + slot * kc_stride_n + kc_offset, k, mask=is_new_row)
+            tl.store(v_base + slot * vc_stride_n + vc_offset, v, mask=is_new_row)
 
     # --- results --------------------------------------------------------------------------------
     denominator = tl.sum(row_sum, 0)

@@ -6,7 +6,7 @@ import torch
 import triton
 
 from .decode import decode_combine_kernel, decode_split_kernel
-from .decode_plan import DecodePlan
+from .decode_plan import MAX_ROW_STRIDE, DecodePlan, for_unaligned
 
 LOG2E = 1.4426950408889634
 
@@ -38,7 +38,8 @@ def launch_decode(
         lse: [batch, nheads, seqlen_q] float32, contiguous, or None.
         scale: Factor on the scores.
         causal: Bottom-right mask.
-        plan: How to cut the work; `plan_decode` makes it.
+        plan: How to cut the work; `plan_decode` makes it. Keys that are not aligned to 16 bytes
+            get smaller tiles.
     """
     batch, nheads, seqlen_q, headdim = q.shape
     nheads_k, capacity = k_cache.shape[1], k_cache.shape[2]
@@ -49,6 +50,9 @@ def launch_decode(
     q, cache_seqlens = _dense_rows(q), cache_seqlens.contiguous()
     append = k is not None
     k_new, v_new = (_dense_rows(k), _dense_rows(v)) if k is not None and v is not None else (q, q)
+    keys = (k_cache, v_cache, k_new, v_new) if append else (k_cache, v_cache)
+    if not all(_is_aligned(tensor) for tensor in keys):
+        plan = for_unaligned(plan)
     split = plan.num_splits > 1
     partial_out, partial_lse = _workspace(q, plan.num_splits) if split else (out, out)
     grid = (plan.num_q_tiles * plan.num_splits * batch * nheads_k,)
@@ -133,6 +137,12 @@ def _workspace(q: torch.Tensor, num_splits: int) -> tuple[torch.Tensor, torch.Te
     return partial_out, torch.empty(shape, dtype=torch.float32, device=q.device)
 
 
+def _is_aligned(tensor: torch.Tensor) -> bool:
+    """Whether Triton will know that every row starts at a multiple of 16 bytes, for cp.async."""
+    return tensor.data_ptr() % 16 == 0 and all(step % 16 == 0 for step in tensor.stride()[:3])
+
+
 def _dense_rows(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor itself, or a copy if its last dimension is not dense."""
-    return tensor if tensor.stride(3) == 1 else tensor.contiguous()
+    """Return the tensor itself, or a copy if its rows are not dense or too far apart."""
+    fits = tensor.stride(3) == 1 and tensor.stride(2) <= MAX_ROW_STRIDE
+    return tensor if fits else tensor.clone(memory_format=torch.contiguous_format)

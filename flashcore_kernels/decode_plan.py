@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Programs that fit on one SM at once: three stages of 32 KB in 227 KB of shared memory.
 PROGRAMS_PER_SM = 2
@@ -10,6 +10,8 @@ PROGRAMS_PER_SM = 2
 MIN_BLOCKS_PER_SPLIT = 4
 # The combine kernel holds one query's partial results in registers.
 MAX_SPLITS = 256
+# Elements between positions: offsets inside a block, of up to 128 keys, are 32-bit.
+MAX_ROW_STRIDE = 2**31 // 128 - 1
 # More splits than the fewest are worth their cost only when they fill the card this much better.
 GOOD_ENOUGH = 0.95
 
@@ -84,6 +86,31 @@ def plan_decode(
         num_warps=num_warps,
         num_stages=num_stages,
         dependent_launch=dependent_launch and num_splits > 1,
+    )
+
+
+def for_unaligned(plan: DecodePlan) -> DecodePlan:
+    """
+    Return the plan for keys or values that can't be copied to shared memory asynchronously.
+
+    Then there is no ring of buffers, and the probabilities take the place that K has left in shared
+    memory. If both are operands of wgmma, ptxas 12.8 (Triton 3.6) makes their descriptors from one
+    uniform register that it forgets to write: an illegal memory access. Blocks of 32 keys are too
+    few rows for wgmma, so K goes to mma.sync instead; and a thread has registers for no more.
+
+    Args:
+        plan: The plan for aligned tensors.
+
+    Returns:
+        The same split, in smaller tiles; the last of them may be empty.
+    """
+    return replace(
+        plan,
+        block_q=16,
+        block_n=32,
+        num_q_tiles=-(-plan.num_q_tiles * plan.block_q // 16),
+        num_warps=4,
+        num_stages=1,
     )
 
 

@@ -1,15 +1,15 @@
 """
-Host side of the Hopper attention kernels: what they can do, their tile configurations, their launch.
+Host side of the Hopper attention kernels: what they can do, their configurations, their launch.
 
-The kernels are written in Gluon, whose interface changes between Triton releases, so nothing here imports them
-until ``is_supported`` has said yes: on another Triton or another GPU this module is only data.
+The kernels are written in Gluon, whose interface changes between Triton releases, so nothing here
+imports them until ``is_supported`` has said yes: on another Triton or GPU this module is only data.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
@@ -25,17 +25,20 @@ class HopperConfig:
     One compiled shape of a Hopper kernel.
 
     Args:
-        family: "solo", one warpgroup per program, or "ws", a producer warp and ``groups`` warpgroups.
-        groups: tiles of 64 query rows per program.
-        block_n: keys per step.
-        stages: depth of the K and V rings.
-        poly: of every 8 exponentials, how many are computed on the FMA pipe instead of the special-function unit.
-        maxnreg: registers per thread at launch; for "ws" it decides how many programs share an SM.
-        consumer_regs: registers of a consumer thread after the hand-over ("ws" with 2 or 3 groups only).
-        persistent: programs per SM of a persistent grid; 0 starts one program per tile.
-        pdl: the program may start before the previous kernel has ended, and waits for it inside.
-        q_in_registers: read Q from shared memory once per tile instead of once per step ("solo" only).
-        early_k: refill a K slot right after its scores, not together with V ("solo" only).
+        family: "solo", one warpgroup per program, or "ws", a producer warp and `groups` of them.
+        groups: Tiles of 64 query rows per program.
+        block_n: Keys per step.
+        stages: Depth of the K and V rings.
+        poly: Of every 8 exponentials, how many are computed on the FMA pipe instead of the
+            special-function unit.
+        maxnreg: Registers per thread at launch; for "ws" it decides how many programs share an SM.
+        consumer_regs: Registers of a consumer's thread after the hand-over ("ws" with 2 or more
+            groups only).
+        persistent: Programs per SM of a persistent grid; 0 starts one program per tile.
+        pdl: The program may start before the previous kernel has ended, and waits for it inside.
+        q_in_registers: Read Q from shared memory once per tile, not once per step ("solo" only).
+        early_k: Refill a K slot right after its scores, not together with V ("solo" only).
+        ordered: The warpgroups take turns at issuing their products ("ws" only).
     """
 
     family: Literal["solo", "ws"]
@@ -49,6 +52,7 @@ class HopperConfig:
     pdl: bool = False
     q_in_registers: bool = False
     early_k: bool = True
+    ordered: bool = False
 
     @property
     def block_m(self) -> int:
@@ -66,6 +70,7 @@ class HopperConfig:
         parts += ["d1"] if self.pdl else []
         parts += ["q"] if self.q_in_registers else []
         parts += [] if self.early_k else ["late"]
+        parts += ["o"] if self.ordered else []
         return "-".join(parts)
 
 
@@ -77,7 +82,7 @@ def is_supported(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, scale: fl
         q: [batch, heads, seqlen_q, headdim].
         k: [batch, heads_k, seqlen_k, headdim].
         v: as k.
-        scale: softmax scale; the kernels fold it into the row maximum, which needs it to be positive.
+        scale: Factor on the scores; the kernels fold it into the row maximum, so it must be > 0.
 
     Returns:
         False if another kernel must be used; never raises.
@@ -91,9 +96,9 @@ def is_supported(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, scale: fl
     return all(_fits_tma(t) for t in (q, k, v))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _hopper_with_gluon(device_index: int | None) -> bool:
-    """Whether this device is an sm_90 and the installed Triton is the release the kernels were written for."""
+    """Whether this device is an sm_90, and Triton the release that the kernels were written for."""
     if torch.cuda.get_device_capability(device_index) != (9, 0):
         return False
     try:
@@ -104,17 +109,20 @@ def _hopper_with_gluon(device_index: int | None) -> bool:
 
 
 def _fits_tma(tensor: torch.Tensor) -> bool:
-    """TMA wants a 16-byte aligned start, a contiguous last dimension and strides in multiples of 16 bytes."""
+    """Whether start and strides are multiples of 16 bytes, and the last dimension contiguous."""
     size = tensor.element_size()
     steps = tensor.stride()
     return (
         tensor.data_ptr() % 16 == 0
         and steps[3] == 1
-        and all(n == 1 or (step * size % 16 == 0 and step > 0) for n, step in zip(tensor.shape[:3], steps[:3]))
+        and all(
+            n == 1 or (step * size % 16 == 0 and step > 0)
+            for n, step in zip(tensor.shape[:3], steps[:3], strict=True)
+        )
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _layout(rank: int) -> Any:
     from triton.experimental.gluon.language import NVMMASharedLayout
 
@@ -122,12 +130,14 @@ def _layout(rank: int) -> Any:
 
 
 def _descriptor(tensor: torch.Tensor, rows: int) -> Any:
-    """A TMA descriptor of [batch, heads, seqlen, headdim] that moves ``rows`` rows of one head at a time."""
+    """A TMA descriptor of [batch, heads, seqlen, headdim] that moves `rows` rows of one head."""
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
     headdim = tensor.shape[3]
     # the stride of a dimension of size 1 is never used, but must still be valid
-    strides = [step if n > 1 else headdim for n, step in zip(tensor.shape, tensor.stride())]
+    strides = [
+        step if n > 1 else headdim for n, step in zip(tensor.shape, tensor.stride(), strict=True)
+    ]
     strides[3] = 1
     return TensorDescriptor(tensor, list(tensor.shape), strides, [1, 1, rows, headdim], _layout(4))
 
@@ -136,8 +146,9 @@ def tile_order(causal: bool, num_bh: int, seqlen_k: int, headdim: int) -> int:
     """
     How many heads are walked together, see ``_tile_coordinates``.
 
-    Without a mask one: the tiles of a head follow each other and find its K and V in L2. Under a causal mask as many
-    as keep their K and V in about a third of the 50 MB L2, so that heavy tiles can go first.
+    Without a mask one: the tiles of a head follow each other and find its K and V in L2. Under a
+    causal mask as many as keep their K and V in about a third of the 50 MB L2, so that heavy tiles
+    can go first.
     """
     if not causal:
         return 1
@@ -165,11 +176,12 @@ def hopper_forward(
         k: [batch, heads_k, seqlen_k, headdim]; heads is a multiple of heads_k.
         v: as k.
         out: as q, written.
-        lse: [batch, heads, seqlen_q] float32 contiguous, written: natural log of the row's sum of exponentials.
+        lse: [batch, heads, seqlen_q] float32 contiguous, written: natural log of each row's sum of
+            exponentials; None if not wanted.
         scale: softmax scale, > 0.
         causal: row i sees keys j <= i + causal_offset only.
         causal_offset: 0 aligns the diagonal top-left, seqlen_k - seqlen_q bottom-right.
-        config: the tile; see ``HOPPER_CONFIGS``.
+        config: The tile; see `HOPPER_CONFIGS`.
     """
     kernel, args, constants, options, grid = launch_plan(
         q, k, v, out, lse, scale=scale, causal=causal, causal_offset=causal_offset, config=config
@@ -190,7 +202,7 @@ def launch_plan(
     causal_offset: int,
     config: HopperConfig,
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any], dict[str, Any], int]:
-    """Return (kernel, arguments, constants, compiler options, programs): all that a launch needs."""
+    """Return (kernel, arguments, constants, compiler options, programs) of a launch."""
     batch, heads, seqlen_q, headdim = q.shape
     heads_k, seqlen_k = k.shape[1], k.shape[2]
     num_m = -(-seqlen_q // config.block_m)
@@ -205,29 +217,34 @@ def launch_plan(
         scale * LOG2E,
         *(seqlen_q, seqlen_k, causal_offset, heads, num_m, batch * heads, section, tiles),
     )
-    constants = dict(
-        GROUP=heads // heads_k,
-        CAUSAL=causal,
-        STAGES=config.stages,
-        EVEN_N=seqlen_k % config.block_n == 0,
-        WRITE_LSE=lse is not None,
-        POLY=config.poly,
-        PDL=config.pdl,
-    )
-    options: dict[str, Any] = dict(num_warps=4, launch_pdl=config.pdl)
+    constants: dict[str, Any] = {
+        "GROUP": heads // heads_k,
+        "CAUSAL": causal,
+        "STAGES": config.stages,
+        "EVEN_N": seqlen_k % config.block_n == 0,
+        "WRITE_LSE": lse is not None,
+        "POLY": config.poly,
+        "PDL": config.pdl,
+    }
+    options: dict[str, Any] = {"num_warps": 4, "launch_pdl": config.pdl}
     if config.maxnreg is not None:
         options["maxnreg"] = config.maxnreg
     if config.family == "solo":
         from .forward_hopper_solo import attention_solo_kernel as kernel
 
         constants.update(
-            PERSISTENT=config.persistent > 0, Q_IN_REGISTERS=config.q_in_registers, EARLY_K=config.early_k
+            PERSISTENT=config.persistent > 0,
+            Q_IN_REGISTERS=config.q_in_registers,
+            EARLY_K=config.early_k,
         )
     else:
         from .forward_hopper_ws import attention_ws_kernel as kernel
 
         constants.update(
-            CONSUMERS=config.groups, CONSUMER_REGS=config.consumer_regs, OWN_O=config.persistent > 0
+            CONSUMERS=config.groups,
+            CONSUMER_REGS=config.consumer_regs,
+            PERSISTENT=config.persistent > 0,
+            ORDERED=config.ordered,
         )
     programs = tiles
     if config.persistent:
@@ -235,7 +252,7 @@ def launch_plan(
     return kernel, args, constants, options, programs
 
 
-@lru_cache(maxsize=None)
+@cache
 def _multiprocessors(device_index: int | None) -> int:
     return int(torch.cuda.get_device_properties(device_index).multi_processor_count)
 
@@ -254,37 +271,42 @@ def _solos() -> list[HopperConfig]:
         make(128, 1, pdl=True),
         make(128, 2),
         make(128, 2, pdl=True),
-        make(128, 2, maxnreg=168, q_in_registers=True),
-        make(128, 2, maxnreg=168, persistent=2, q_in_registers=True),
+        make(128, 2, maxnreg=168),
+        make(128, 2, persistent=2),
         make(128, 1, maxnreg=168, persistent=3),
     ]
 
 
 def _streamed() -> list[HopperConfig]:
-    make = partial(HopperConfig, "ws")
+    two = partial(HopperConfig, "ws", 2, consumer_regs=240)
+    three = partial(HopperConfig, "ws", 3, consumer_regs=160)
+    four = partial(HopperConfig, "ws", 4, maxnreg=96, consumer_regs=112)
     return [
-        make(1, 64, 3, maxnreg=80, persistent=3),
-        make(1, 128, 2, maxnreg=128, persistent=2),
-        make(2, 64, 6, consumer_regs=240, persistent=1),
-        make(2, 128, 3, consumer_regs=240, persistent=1),
-        make(2, 128, 5, consumer_regs=240),
-        make(3, 128, 2, consumer_regs=160),
-        make(3, 128, 4, consumer_regs=160),
-        make(3, 128, 3, consumer_regs=160, persistent=1),
-        make(4, 64, 8, maxnreg=96, consumer_regs=112, persistent=1),
+        two(128, 4, persistent=1),
+        two(128, 4, persistent=1, ordered=True),
+        three(128, 4),
+        three(128, 4, ordered=True),
+        three(128, 3, persistent=1),
+        three(128, 3, persistent=1, ordered=True),
+        three(128, 5, persistent=1, ordered=True),
+        four(64, 8, persistent=1),
+        four(64, 8, persistent=1, ordered=True),
     ]
 
 
 def _wide_heads() -> list[HopperConfig]:
-    make = partial(HopperConfig, "ws", 2)
+    two = partial(HopperConfig, "ws", 2, consumer_regs=240)
+    three = partial(HopperConfig, "ws", 3, consumer_regs=160)
     return [
         HopperConfig("solo", 1, 64, 2),
-        make(128, 2, consumer_regs=240),
-        make(64, 3, consumer_regs=240),
-        make(64, 3, consumer_regs=240, persistent=1),
-        make(64, 4, consumer_regs=240, persistent=1),
-        HopperConfig("ws", 3, 64, 3, consumer_regs=160),
-        HopperConfig("ws", 3, 64, 3, consumer_regs=160, persistent=1),
+        two(128, 2),
+        two(128, 2, ordered=True),
+        two(128, 2, persistent=1),
+        two(128, 2, persistent=1, ordered=True),
+        two(64, 4, persistent=1),
+        two(64, 4, persistent=1, ordered=True),
+        three(64, 3, persistent=1),
+        three(64, 4, persistent=1, ordered=True),
     ]
 
 

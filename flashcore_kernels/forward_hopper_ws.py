@@ -1,16 +1,23 @@
 """
 Warp-specialised attention forward for Hopper (sm_90), written in Gluon for Triton 3.6.
 
-Per program: one producer warp streams Q, K and V tiles into shared memory with TMA; ``CONSUMERS`` warpgroups
-of 128 threads each own 64 query rows and compute, with the online softmax,
+Per program: one producer warp streams Q, K and V tiles into shared memory with TMA; ``CONSUMERS``
+warpgroups of 128 threads each own 64 query rows and compute, with the online softmax,
 
-    S_j = Q K_j^T,  m = max(m, rowmax(S_j)),  P_j = exp2(c S_j - c m),  O = O * exp2(c (m_old - m)) + P_j V_j
+    S_j = Q K_j^T,  m = max(m, rowmax(S_j)),  P_j = exp2(c S_j - c m),
+    O = O * exp2(c (m_old - m)) + P_j V_j
 
-where ``c = softmax_scale * log2(e)`` is folded into the one FFMA in front of every exp2.
+where ``c = softmax_scale * log2(e)`` is folded into the one FFMA in front of every exp2. Key blocks
+are walked from the last to the first, so that those which need a mask come first and the main loop
+has none.
 
-Sources: FlashAttention-3 (Shah et al., 2024) for the producer/consumer split and for issuing S_{j+1} before
-O_j; FlashAttention-4 (2025) for computing a share of the exponentials on the FMA pipe; online softmax:
-Milakov and Gimelshein (2018).
+A persistent program works on several tiles: its producer runs ahead into the next tile's Q, K and V
+while the consumers still finish this one, and O leaves through the memory of its own Q.
+
+Sources: FlashAttention-3 (Shah et al., 2024) for the producer/consumer split, for issuing S_{j+1}
+before O_j, and for warpgroups that take turns at the tensor cores; FlashAttention-4 (2025) for
+computing a share of the exponentials on the FMA pipe; Milakov and Gimelshein (2018) for the online
+softmax.
 """
 
 # no "from __future__ import annotations" here: Gluon aggregates read their annotations as types
@@ -24,70 +31,25 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.language.extra.cuda import gdc_wait
 from triton.language.core import _aggregate as aggregate
+from triton.language.extra.cuda import gdc_wait
 
-ROWS = gl.constexpr(64)  # query rows of one warpgroup: the M of one wgmma instruction
-LN2 = gl.constexpr(0.6931471805599453)
-
-
-@aggregate
-class Plan:
-    """What the compiler knows: the tile, the mask, and which tricks are on."""
-
-    HEADDIM: gl.constexpr
-    GROUP: gl.constexpr  # query heads per key/value head
-    CAUSAL: gl.constexpr
-    BLOCK_N: gl.constexpr
-    CONSUMERS: gl.constexpr
-    STAGES: gl.constexpr
-    EVEN_N: gl.constexpr  # seqlen_k is a multiple of BLOCK_N
-    WRITE_LSE: gl.constexpr
-    POLY: gl.constexpr  # of every 8 exponentials, how many go to the FMA pipe
-    OWN_O: gl.constexpr  # O leaves through its own shared memory (else through Q's)
-
-    @gluon.constexpr_function
-    def __init__(self, HEADDIM, GROUP, CAUSAL, BLOCK_N, CONSUMERS, STAGES, EVEN_N, WRITE_LSE, POLY, OWN_O):
-        self.HEADDIM = gl.constexpr(HEADDIM)
-        self.GROUP = gl.constexpr(GROUP)
-        self.CAUSAL = gl.constexpr(CAUSAL)
-        self.BLOCK_N = gl.constexpr(BLOCK_N)
-        self.CONSUMERS = gl.constexpr(CONSUMERS)
-        self.STAGES = gl.constexpr(STAGES)
-        self.EVEN_N = gl.constexpr(EVEN_N)
-        self.WRITE_LSE = gl.constexpr(WRITE_LSE)
-        self.POLY = gl.constexpr(POLY)
-        self.OWN_O = gl.constexpr(OWN_O)
-
-
-@aggregate
-class Problem:
-    """The runtime sizes."""
-
-    seqlen_q: gl.tensor
-    seqlen_k: gl.tensor
-    offset: gl.tensor  # row i sees key j where j <= i + offset
-    nheads: gl.tensor
-    num_m: gl.tensor  # row tiles per head
-    num_bh: gl.tensor
-    section: gl.tensor  # heads walked together
-    total: gl.tensor
-
-    @gluon.constexpr_function
-    def __init__(self, seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total):
-        self.seqlen_q = seqlen_q
-        self.seqlen_k = seqlen_k
-        self.offset = offset
-        self.nheads = nheads
-        self.num_m = num_m
-        self.num_bh = num_bh
-        self.section = section
-        self.total = total
+from .forward_hopper_tiles import (
+    LN2,
+    ROWS,
+    Plan,
+    Problem,
+    _key_blocks,
+    _mask,
+    _softmax,
+    _tile_of_turn,
+    _turns,
+)
 
 
 @aggregate
 class Ring:
-    """Tiles in shared memory, each with a barrier that says "filled" and one that says "free again"."""
+    """Tiles in shared memory, each with a barrier that says "filled" and one that says "free"."""
 
     smem: gl.shared_memory_descriptor
     ready: gl.shared_memory_descriptor
@@ -100,357 +62,376 @@ class Ring:
         self.free = free
 
 
-@gluon.jit
-def _tile_coordinates(tile, problem, CAUSAL: gl.constexpr):
-    """
-    Map a tile number to (m tile, batch*head), in an order that is kind to L2 and to the tail.
+@aggregate
+class Rings:
+    """All that producer and consumers share."""
 
-    Without a mask the tiles of a head follow each other. Under a causal mask heads are walked in sections small
-    enough for their K and V to stay in L2; inside one, all heads' tiles with the same m come together, the heaviest
-    m first, so that the last wave is light.
-    """
-    if CAUSAL:
-        per_section = problem.section * problem.num_m
-        first_head = (tile // per_section) * problem.section
-        rest = tile % per_section
-        heads = gl.minimum(problem.section, problem.num_bh - first_head)
-        return problem.num_m - 1 - rest // heads, first_head + rest % heads
-    else:
-        return tile % problem.num_m, tile // problem.num_m
+    q: Ring  # per consumer one slot, or two if persistent
+    k: Ring
+    v: Ring
+    order: gl.shared_memory_descriptor  # whose turn it is at the tensor cores
+
+    @gluon.constexpr_function
+    def __init__(self, q, k, v, order):
+        self.q = q
+        self.k = k
+        self.v = v
+        self.order = order
 
 
 @gluon.jit
-def _tile_of_turn(turn, plan):
-    """
-    The tile that this program works on in its turn ``turn``.
-
-    Causal tiles get lighter in the order of their numbers: walking every other round backwards balances programs.
-    """
-    place = gl.program_id(0)
-    if plan.CAUSAL:
-        if turn % 2 == 1:
-            place = gl.num_programs(0) - 1 - place
-    return turn * gl.num_programs(0) + place
-
-
-@gluon.jit
-def _turns(problem, plan):
-    """How many tiles this program works on: a persistent grid deals them out in rounds, see ``_tile_of_turn``."""
-    rounds = problem.total // gl.num_programs(0)
-    if _tile_of_turn(rounds, plan) < problem.total:
-        rounds += 1
-    return rounds
+def _ring(desc, slots: gl.constexpr, consumers: gl.constexpr):
+    """Allocate a ring of ``slots`` tiles, each let go by ``consumers`` arrivals."""
+    bar: gl.constexpr = mbarrier.MBarrierLayout()
+    smem = gl.allocate_shared_memory(desc.dtype, [slots] + desc.block_shape, desc.layout)  # noqa: RUF005
+    ready = gl.allocate_shared_memory(gl.int64, [slots, 1], bar)
+    free = gl.allocate_shared_memory(gl.int64, [slots, 1], bar)
+    for i in gl.static_range(slots):
+        mbarrier.init(ready.index(i), count=1)
+        mbarrier.init(free.index(i), count=consumers)
+    return Ring(smem, ready, free)
 
 
 @gluon.jit
-def _key_blocks(row, problem, ROWS_SEEN: gl.constexpr, plan):
-    """Return (key blocks to visit, how many of those, counted from the first key, need no mask)."""
-    BLOCK_N: gl.constexpr = plan.BLOCK_N
-    end = problem.seqlen_k
-    if plan.CAUSAL:
-        end = gl.maximum(gl.minimum(end, row + ROWS_SEEN + problem.offset), 0)
-    blocks = (end + BLOCK_N - 1) // BLOCK_N
-    full = blocks
-    if not plan.EVEN_N:
-        full = gl.minimum(full, problem.seqlen_k // BLOCK_N)
-    if plan.CAUSAL:
-        full = gl.minimum(full, gl.maximum(row + 1 + problem.offset, 0) // BLOCK_N)
-    return blocks, full
-
-
-@gluon.jit
-def _load(desc, ring, it, batch, head, row, STAGES: gl.constexpr):
-    """Fill ring slot ``it`` with the tile that starts at ``row``, once its consumers have let go of it."""
-    slot = it % STAGES
-    mbarrier.wait(ring.free.index(slot), ((it // STAGES) & 1) ^ 1)
+def _load(desc, ring, it, batch, head, row, SLOTS: gl.constexpr):
+    """Fill ring slot ``it`` with the tile that starts at ``row``, once its consumers let go."""
+    slot = it % SLOTS
+    mbarrier.wait(ring.free.index(slot), ((it // SLOTS) & 1) ^ 1)
     mbarrier.expect(ring.ready.index(slot), desc.block_type.nbytes)
-    tma.async_copy_global_to_shared(desc, [batch, head, row, 0], ring.ready.index(slot), ring.smem.index(slot))
+    tma.async_copy_global_to_shared(
+        desc, [batch, head, row, 0], ring.ready.index(slot), ring.smem.index(slot)
+    )
 
 
 @gluon.jit
-def _produce(q_desc, k_desc, v_desc, q_ring, k_ring, v_ring, problem, plan):
-    """Stream every tile of this program into shared memory, running ahead by the depth of the rings."""
+def _q_slot(turn, w, plan):
+    """The Q slot of warpgroup ``w`` in a turn, and the phase of the barriers there."""
+    if plan.PERSISTENT:
+        return turn % 2 * plan.CONSUMERS + w, (turn // 2) & 1
+    else:  # noqa: RET505 (the compiler drops a branch, not what follows it)
+        return w, turn & 1
+
+
+@gluon.jit
+def _produce(q_desc, k_desc, v_desc, rings, problem, plan):
+    """Stream every tile of this program into shared memory, ahead by the depth of the rings."""
     BLOCK_N: gl.constexpr = plan.BLOCK_N
     STAGES: gl.constexpr = plan.STAGES
     TILE_ROWS: gl.constexpr = ROWS * plan.CONSUMERS
     it = 0
     for turn in range(_turns(problem, plan)):
-        m, bh = _tile_coordinates(_tile_of_turn(turn, plan), problem, plan.CAUSAL)
+        m, bh = _tile_of_turn(turn, problem, plan)
         batch = bh // problem.nheads
         head = bh % problem.nheads
         kv_head = head // plan.GROUP
         row = m * TILE_ROWS
-        blocks, full = _key_blocks(row, problem, TILE_ROWS, plan)
+        blocks, _ = _key_blocks(row, problem, TILE_ROWS, plan)
         for w in gl.static_range(plan.CONSUMERS):
-            mbarrier.wait(q_ring.free.index(w), (turn & 1) ^ 1)
-            mbarrier.expect(q_ring.ready.index(w), q_desc.block_type.nbytes)
-            tma.async_copy_global_to_shared(q_desc, [batch, head, row + w * ROWS, 0], q_ring.ready.index(w),
-                                            q_ring.smem.index(w))
-            if w == 0:
+            slot, phase = _q_slot(turn, w, plan)
+            mbarrier.wait(rings.q.free.index(slot), phase ^ 1)
+            mbarrier.expect(rings.q.ready.index(slot), q_desc.block_type.nbytes)
+            tma.async_copy_global_to_shared(
+                q_desc,
+                [batch, head, row + w * ROWS, 0],
+                rings.q.ready.index(slot),
+                rings.q.smem.index(slot),
+            )
+            if w == 0:  # noqa: SIM102 (the first test is the compiler's)
                 # the first K rides directly behind the first Q: the two gate the first product
                 if blocks > 0:
-                    _load(k_desc, k_ring, it, batch, kv_head, (blocks - 1) * BLOCK_N, STAGES)
+                    _load(k_desc, rings.k, it, batch, kv_head, (blocks - 1) * BLOCK_N, STAGES)
         for j in range(blocks):
             # K runs one block ahead of V, in the order in which the consumers need them
+            key = (blocks - 1 - j) * BLOCK_N
             if j + 1 < blocks:
-                _load(k_desc, k_ring, it + 1, batch, kv_head, (blocks - 2 - j) * BLOCK_N, STAGES)
-            _load(v_desc, v_ring, it, batch, kv_head, (blocks - 1 - j) * BLOCK_N, STAGES)
+                _load(k_desc, rings.k, it + 1, batch, kv_head, key - BLOCK_N, STAGES)
+            _load(v_desc, rings.v, it, batch, kv_head, key, STAGES)
             it += 1
 
 
 @gluon.jit
-def _mask(s, row, key, problem, plan, S_LAYOUT: gl.constexpr):
-    """Put -inf where a key lies behind the end or, under the causal mask, after the row's diagonal."""
-    ROW_LAYOUT: gl.constexpr = gl.SliceLayout(1, S_LAYOUT)
-    columns = gl.arange(0, plan.BLOCK_N, gl.SliceLayout(0, S_LAYOUT))
-    last = gl.full([s.shape[0]], problem.seqlen_k - 1 - key, gl.int32, ROW_LAYOUT)
-    if plan.CAUSAL:
-        # relative to the block, so that every column is a constant plus the thread's own: one compare per score
-        last = gl.minimum(last, gl.arange(0, s.shape[0], ROW_LAYOUT) + (row + problem.offset - key))
-    return gl.where(columns[None, :] <= last[:, None], s, float("-inf"))
-
-
-@gluon.constexpr_function
-def _exp2_program(poly):
+def _wait_turn(rings, it, plan, W: gl.constexpr):
     """
-    PTX for eight exp2, ``poly`` of them (spread evenly) on the FMA pipe.
+    Wait until the warpgroup before this one has issued its products of ring entry ``it``.
 
-    2^x = 2^n 2^f with n = round(x): adding 1.5 * 2^23 leaves n in the low mantissa bits, a cubic gives 2^f for f in
-    [-1/2, 1/2] to 7.5e-5 (minimax; a seventh of what rounding P to float16 costs), n goes into the exponent.
+    In a fixed order one warpgroup's products run while the others are at their softmax; left alone
+    they share the tensor cores, end at the same time, and leave them idle together.
     """
-    lines = []
-    for i in range(8):
-        out, x = f"${i}", f"${i + 8}"
-        if (i * poly) % 8 < poly:
-            lines.append(f"""{{ .reg .f32 t, n, f, y; .reg .b32 e, b;
-                max.ftz.f32 f, {x}, 0fC2FC0000; add.rn.f32 t, f, 0f4B400000; sub.rn.f32 n, t, 0f4B400000;
-                sub.rn.f32 f, f, n; fma.rn.f32 y, f, 0f3D61FBB0, 0f3E786F0D; fma.rn.f32 y, y, f, 0f3F31798D;
-                fma.rn.f32 y, y, f, 0f3F7FFB49; mov.b32 e, t; shl.b32 e, e, 23; mov.b32 b, y; add.s32 b, b, e;
-                mov.b32 {out}, b; }}""")
-        else:
-            lines.append(f"ex2.approx.ftz.f32 {out}, {x};")
-    return "\n".join(lines)
+    if plan.ORDERED:
+        mbarrier.wait(rings.order.index(W), (it & 1) ^ (1 if W == 0 else 0))
 
 
 @gluon.jit
-def _exp2(x, POLY: gl.constexpr):
-    """
-    2^x of a tile of scores; ``POLY`` of every 8 leave the special-function unit alone.
-
-    That unit makes 16 results per clock and SM, which at headdim 64 costs as many clocks as both products together.
-    """
-    if POLY == 0:
-        return gl.exp2(x)
-    PROGRAM: gl.constexpr = _exp2_program(POLY)
-    return gl.inline_asm_elementwise(PROGRAM, "=f,=f,=f,=f,=f,=f,=f,=f,f,f,f,f,f,f,f,f", [x], dtype=gl.float32,
-                                     is_pure=True, pack=8)
+def _pass_turn(rings, plan, W: gl.constexpr):
+    """Let the next warpgroup issue its products."""
+    if plan.ORDERED:
+        mbarrier.arrive(rings.order.index((W + 1) % plan.CONSUMERS))
 
 
 @gluon.jit
-def _softmax(s, m, l, scale_log2, MASKED: gl.constexpr, POLY: gl.constexpr):
-    """One step of the online softmax on raw scores; returns (p, alpha, m, l)."""
-    m_new = gl.maximum(m, gl.max(s, 1))
-    m_safe = m_new
-    if MASKED:
-        # a row that has seen no key yet: -inf - -inf would be NaN
-        m_safe = gl.where(m_new == float("-inf"), 0.0, m_new)
-    shift = m_safe * scale_log2
-    p = _exp2(s * scale_log2 - shift[:, None], 0 if MASKED else POLY)
-    alpha = gl.exp2(m * scale_log2 - shift)
-    l = l * alpha + gl.sum(p, 1)
-    return p, alpha, m_new, l
-
-
-@gluon.jit
-def _skip(ring, it, STAGES: gl.constexpr):
-    """Let go of a ring slot unread; its filling is awaited, so that this warpgroup never falls a phase behind."""
-    mbarrier.wait(ring.ready.index(it % STAGES), (it // STAGES) & 1)
-    mbarrier.arrive(ring.free.index(it % STAGES))
-
-
-@gluon.jit
-def _weights(s, m, l, row, key, clear, scale_log2, problem, plan, S_LAYOUT: gl.constexpr):
+def _skip(rings, it, plan, W: gl.constexpr):
     """
-    Mask, if this block of keys needs it, and softmax.
+    Let go of ring entry ``it`` unread: it lies behind the diagonal of all rows of this warpgroup.
 
-    The test is a uniform branch inside one loop. A loop of its own for masked blocks costs two extra instructions
-    per pair of scores in both loops, because P in float16 then crosses from one to the other one half at a time.
+    Its filling is awaited, so that this warpgroup never falls a phase behind.
     """
-    MASKED: gl.constexpr = plan.CAUSAL or not plan.EVEN_N
-    if MASKED:
-        if key >= clear:
-            s = _mask(s, row, key, problem, plan, S_LAYOUT)
-    return _softmax(s, m, l, scale_log2, MASKED, plan.POLY)
+    slot = it % plan.STAGES
+    phase = (it // plan.STAGES) & 1
+    _wait_turn(rings, it, plan, W)
+    _pass_turn(rings, plan, W)
+    mbarrier.wait(rings.k.ready.index(slot), phase)
+    mbarrier.arrive(rings.k.free.index(slot))
+    mbarrier.wait(rings.v.ready.index(slot), phase)
+    mbarrier.arrive(rings.v.free.index(slot))
 
 
 @gluon.jit
-def _step(q, acc, p, m, l, k_ring, v_ring, it, row, key, clear, scale_log2, problem, plan, S_LAYOUT: gl.constexpr,
-          O_LAYOUT: gl.constexpr):
+def _scores(q, rings, it, plan, W: gl.constexpr, S_LAYOUT: gl.constexpr):
+    """Issue S = Q K^T for ring entry ``it`` when it is this warpgroup's turn."""
+    slot = it % plan.STAGES
+    zeros = gl.zeros([ROWS, plan.BLOCK_N], gl.float32, S_LAYOUT)
+    mbarrier.wait(rings.k.ready.index(slot), (it // plan.STAGES) & 1)
+    _wait_turn(rings, it, plan, W)
+    k = rings.k.smem.index(slot).reshape([plan.BLOCK_N, plan.HEADDIM])
+    return warpgroup_mma(q, k.permute((1, 0)), zeros, use_acc=False, is_async=True)
+
+
+@gluon.jit
+def _output(p, acc, rings, it, plan):
+    """Issue O += P V for ring entry ``it``."""
+    slot = it % plan.STAGES
+    mbarrier.wait(rings.v.ready.index(slot), (it // plan.STAGES) & 1)
+    v = rings.v.smem.index(slot).reshape([plan.BLOCK_N, plan.HEADDIM])
+    return warpgroup_mma(p, v, acc, is_async=True)
+
+
+@gluon.jit
+def _rescale(acc, alpha, O_LAYOUT: gl.constexpr):
+    return acc * gl.convert_layout(alpha, gl.SliceLayout(1, O_LAYOUT))[:, None]
+
+
+@gluon.jit
+def _operand(p, dtype: gl.constexpr, O_LAYOUT: gl.constexpr):
+    return gl.convert_layout(p.to(dtype), gl.DotOperandLayout(0, O_LAYOUT, 2))
+
+
+@gluon.jit
+def _masked_step(q, acc, m, row_sum, rings, it, row, key, scale_log2, problem, plan,
+                 W: gl.constexpr, S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr):  # fmt: skip
+    """Key block ``it`` from its scores to its output, nothing overlapped: rare, and then few."""
+    s = _scores(q, rings, it, plan, W, S_LAYOUT)
+    _pass_turn(rings, plan, W)
+    s = warpgroup_mma_wait(0, deps=[s])
+    mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
+    s = _mask(s, row, key, problem, plan, S_LAYOUT)
+    p, alpha, m, row_sum = _softmax(s, m, row_sum, scale_log2, True, 0)
+    acc = _rescale(acc, alpha, O_LAYOUT)
+    acc = _output(_operand(p, rings.v.smem.dtype, O_LAYOUT), acc, rings, it, plan)
+    acc = warpgroup_mma_wait(0, deps=[acc])
+    mbarrier.arrive(rings.v.free.index(it % plan.STAGES))
+    return acc, m, row_sum
+
+
+@gluon.jit
+def _step(q, acc, p, m, row_sum, rings, it, scale_log2, plan, W: gl.constexpr,
+          S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr):  # fmt: skip
     """
     Key block ``it`` of the ring: S = Q K_it^T is issued first, O += P_{it-1} V_{it-1} behind it.
 
     The softmax of S then runs while the tensor cores are still busy with O.
     """
-    STAGES: gl.constexpr = plan.STAGES
-    P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, O_LAYOUT, 2)
-    slot = it % STAGES
-    before = (it - 1) % STAGES
-    zeros = gl.zeros([ROWS, plan.BLOCK_N], gl.float32, S_LAYOUT)
-    mbarrier.wait(k_ring.ready.index(slot), (it // STAGES) & 1)
-    k = k_ring.smem.index(slot).reshape([plan.BLOCK_N, plan.HEADDIM])
-    s = warpgroup_mma(q, k.permute((1, 0)), zeros, use_acc=False, is_async=True)
-    mbarrier.wait(v_ring.ready.index(before), ((it - 1) // STAGES) & 1)
-    v = v_ring.smem.index(before).reshape([plan.BLOCK_N, plan.HEADDIM])
-    acc = warpgroup_mma(p, v, acc, is_async=True)
+    before = it - 1
+    s = _scores(q, rings, it, plan, W, S_LAYOUT)
+    acc = _output(p, acc, rings, before, plan)
+    _pass_turn(rings, plan, W)
     s = warpgroup_mma_wait(1, deps=[s])
-    mbarrier.arrive(k_ring.free.index(slot))
-    p_new, alpha, m, l = _weights(s, m, l, row, key, clear, scale_log2, problem, plan, S_LAYOUT)
-    # Already filled, so this never waits: it ends a basic block. Without it ptxas moves the wait for O_{it-1} up in
-    # front of the exponentials, and nothing overlaps.
-    mbarrier.wait(v_ring.ready.index(before), ((it - 1) // STAGES) & 1)
+    mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
+    p_new, alpha, m, row_sum = _softmax(s, m, row_sum, scale_log2, False, plan.POLY)
+    # Already filled, so this never waits: it ends a basic block. Without it ptxas moves the wait
+    # for O_{it-1} up in front of the exponentials, and nothing overlaps.
+    mbarrier.wait(rings.v.ready.index(before % plan.STAGES), (before // plan.STAGES) & 1)
     acc = warpgroup_mma_wait(0, deps=[acc])
-    mbarrier.arrive(v_ring.free.index(before))
-    acc = acc * gl.convert_layout(alpha, gl.SliceLayout(1, O_LAYOUT))[:, None]
-    p = gl.convert_layout(p_new.to(v_ring.smem.dtype), P_LAYOUT)
-    return acc, p, m, l
+    mbarrier.arrive(rings.v.free.index(before % plan.STAGES))
+    return _rescale(acc, alpha, O_LAYOUT), _operand(p_new, rings.v.smem.dtype, O_LAYOUT), m, row_sum
 
 
 @gluon.jit
-def _consume(o_desc, lse, q_ring, k_ring, v_ring, o_smem, scale_log2, problem, plan, W: gl.constexpr):
-    """Warpgroup ``W``: 64 rows of every tile of this program."""
+def _free_previous_q(rings, turn, plan, W: gl.constexpr):
+    """Let the producer refill the Q slot of the previous turn, when its O has left it."""
+    if plan.PERSISTENT:
+        slot, _ = _q_slot(turn + 1, W, plan)  # of two slots, the next turn's is the previous one's
+        tma.store_wait(0)
+        mbarrier.arrive(rings.q.free.index(slot), pred=turn > 0)
+
+
+@gluon.jit
+def _attend(q, rings, it, turn, row, steps, full, scale_log2, problem, plan, W: gl.constexpr,
+            S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr):  # fmt: skip
+    """All ``steps`` key blocks of 64 rows, from ring entry ``it`` on; returns (acc, m, row_sum)."""
     BLOCK_N: gl.constexpr = plan.BLOCK_N
+    MASKED: gl.constexpr = plan.CAUSAL or not plan.EVEN_N
+    m = gl.full([ROWS], float("-inf"), gl.float32, gl.SliceLayout(1, S_LAYOUT))
+    row_sum = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, S_LAYOUT))
+    acc = gl.zeros([ROWS, plan.HEADDIM], gl.float32, O_LAYOUT)
+    if steps > 0:
+        last = it + steps - 1
+        if plan.CAUSAL:
+            # more than one block with a mask: only if diagonal and blocks are not aligned
+            for _ in range(steps - full - 1):
+                key = (last - it) * BLOCK_N
+                acc, m, row_sum = _masked_step(
+                    q,
+                    acc,
+                    m,
+                    row_sum,
+                    rings,
+                    it,
+                    row,
+                    key,
+                    scale_log2,
+                    problem,
+                    plan,
+                    W,
+                    S_LAYOUT,
+                    O_LAYOUT,
+                )
+                it += 1
+        s = _scores(q, rings, it, plan, W, S_LAYOUT)
+        _pass_turn(rings, plan, W)
+        _free_previous_q(rings, turn, plan, W)
+        s = warpgroup_mma_wait(0, deps=[s])
+        mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
+        if MASKED:
+            s = _mask(s, row, (last - it) * BLOCK_N, problem, plan, S_LAYOUT)
+        p32, alpha, m, row_sum = _softmax(s, m, row_sum, scale_log2, MASKED, plan.POLY)
+        if plan.CAUSAL:
+            acc = _rescale(acc, alpha, O_LAYOUT)
+        p = _operand(p32, rings.v.smem.dtype, O_LAYOUT)
+        for i in range(it + 1, last + 1):
+            acc, p, m, row_sum = _step(
+                q, acc, p, m, row_sum, rings, i, scale_log2, plan, W, S_LAYOUT, O_LAYOUT
+            )
+        acc = _output(p, acc, rings, last, plan)
+        acc = warpgroup_mma_wait(0, deps=[acc])
+        mbarrier.arrive(rings.v.free.index(last % plan.STAGES))
+    else:
+        _free_previous_q(rings, turn, plan, W)
+    return acc, m, row_sum
+
+
+@gluon.jit
+def _consume(o_desc, lse, rings, scale_log2, problem, plan, W: gl.constexpr):
+    """Warpgroup ``W``: 64 rows of every tile of this program."""
     D: gl.constexpr = plan.HEADDIM
-    STAGES: gl.constexpr = plan.STAGES
     TILE_ROWS: gl.constexpr = ROWS * plan.CONSUMERS
-    S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
+    S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, plan.BLOCK_N, 16])
     O_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
-    P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, O_LAYOUT, 2)
-    ROW_LAYOUT: gl.constexpr = gl.SliceLayout(1, S_LAYOUT)
     it = 0
     for turn in range(_turns(problem, plan)):
-        m_tile, bh = _tile_coordinates(_tile_of_turn(turn, plan), problem, plan.CAUSAL)
+        m_tile, bh = _tile_of_turn(turn, problem, plan)
         row = m_tile * TILE_ROWS + W * ROWS
         steps, full = _key_blocks(row, problem, ROWS, plan)
-        clear = full * BLOCK_N
         if plan.CAUSAL:
             # the last key blocks of the tile lie behind the diagonal of its first rows
             tile_steps, _ = _key_blocks(m_tile * TILE_ROWS, problem, TILE_ROWS, plan)
             for _ in range(tile_steps - steps):
-                _skip(k_ring, it, STAGES)
-                _skip(v_ring, it, STAGES)
+                _skip(rings, it, plan, W)
                 it += 1
 
-        mbarrier.wait(q_ring.ready.index(W), turn & 1)
-        q = q_ring.smem.index(W).reshape([ROWS, D])
-        m = gl.full([ROWS], float("-inf"), gl.float32, ROW_LAYOUT)
-        l = gl.zeros([ROWS], gl.float32, ROW_LAYOUT)
-        acc = gl.zeros([ROWS, D], gl.float32, O_LAYOUT)
-        if steps > 0:
-            slot = it % STAGES
-            key = (steps - 1) * BLOCK_N
-            zeros = gl.zeros([ROWS, BLOCK_N], gl.float32, S_LAYOUT)
-            mbarrier.wait(k_ring.ready.index(slot), (it // STAGES) & 1)
-            k = k_ring.smem.index(slot).reshape([BLOCK_N, D])
-            s = warpgroup_mma(q, k.permute((1, 0)), zeros, use_acc=False, is_async=True)
-            s = warpgroup_mma_wait(0, deps=[s])
-            mbarrier.arrive(k_ring.free.index(slot))
-            p32, alpha, m, l = _weights(s, m, l, row, key, clear, scale_log2, problem, plan, S_LAYOUT)
-            p = gl.convert_layout(p32.to(v_ring.smem.dtype), P_LAYOUT)
-            it += 1
-            for _ in range(steps - 1):
-                key -= BLOCK_N
-                acc, p, m, l = _step(q, acc, p, m, l, k_ring, v_ring, it, row, key, clear, scale_log2, problem, plan,
-                                     S_LAYOUT, O_LAYOUT)
-                it += 1
-            before = (it - 1) % STAGES
-            mbarrier.wait(v_ring.ready.index(before), ((it - 1) // STAGES) & 1)
-            v = v_ring.smem.index(before).reshape([BLOCK_N, D])
-            acc = warpgroup_mma(p, v, acc, is_async=True)
-            if plan.OWN_O:
-                mbarrier.arrive(q_ring.free.index(W))
-            acc = warpgroup_mma_wait(0, deps=[acc])
-            mbarrier.arrive(v_ring.free.index(before))
-        else:
-            if plan.OWN_O:
-                mbarrier.arrive(q_ring.free.index(W))
+        slot, phase = _q_slot(turn, W, plan)
+        mbarrier.wait(rings.q.ready.index(slot), phase)
+        q = rings.q.smem.index(slot).reshape([ROWS, D])
+        acc, m, row_sum = _attend(
+            q, rings, it, turn, row, steps, full, scale_log2, problem, plan, W, S_LAYOUT, O_LAYOUT
+        )
+        it += steps
 
-        inverse = 1.0 / gl.where(l == 0.0, 1.0, l)  # a row that sees no key gives 0, not NaN
-        acc = acc * gl.convert_layout(inverse, gl.SliceLayout(1, O_LAYOUT))[:, None]
-        o_tile = o_smem.index(W)
-        tma.store_wait(0)
-        o_tile.reshape([ROWS, D]).store(acc.to(o_desc.dtype))
+        inverse = 1.0 / gl.where(
+            row_sum == 0.0, 1.0, row_sum
+        )  # a row that sees no key gives 0, not NaN
+        q.store(_rescale(acc, inverse, O_LAYOUT).to(o_desc.dtype))
         fence_async_shared()
-        batch = bh // problem.nheads
-        tma.async_copy_shared_to_global(o_desc, [batch, bh % problem.nheads, row, 0], o_tile)
+        tma.async_copy_shared_to_global(
+            o_desc, [bh // problem.nheads, bh % problem.nheads, row, 0], rings.q.smem.index(slot)
+        )
         if plan.WRITE_LSE:
-            rows = row + gl.arange(0, ROWS, ROW_LAYOUT)
-            value = gl.where(l == 0.0, float("-inf"), m * (scale_log2 * LN2) + gl.log(l))
-            gl.store(lse + bh.to(gl.int64) * problem.seqlen_q + rows, value, mask=rows < problem.seqlen_q)
-        if not plan.OWN_O:
-            tma.store_wait(0)
-            mbarrier.arrive(q_ring.free.index(W))
+            rows = row + gl.arange(0, ROWS, gl.SliceLayout(1, S_LAYOUT))
+            value = gl.where(
+                row_sum == 0.0, float("-inf"), m * (scale_log2 * LN2) + gl.log(row_sum)
+            )
+            here = lse + bh.to(gl.int64) * problem.seqlen_q
+            gl.store(here + rows, value, mask=rows < problem.seqlen_q)
     tma.store_wait(0)
 
 
-@gluon.jit(do_not_specialize=["seqlen_q", "seqlen_k", "offset", "nheads", "num_m", "num_bh", "section", "total"])
-def attention_ws_kernel(q_desc, k_desc, v_desc, o_desc, lse, scale_log2, seqlen_q, seqlen_k, offset, nheads,
-                            num_m, num_bh, section, total, GROUP: gl.constexpr, CAUSAL: gl.constexpr,
-                            CONSUMERS: gl.constexpr, STAGES: gl.constexpr, EVEN_N: gl.constexpr,
-                            WRITE_LSE: gl.constexpr, POLY: gl.constexpr, PDL: gl.constexpr, OWN_O: gl.constexpr,
-                            CONSUMER_REGS: gl.constexpr):
+@gluon.jit(
+    do_not_specialize=[
+        *("seqlen_q", "seqlen_k", "offset", "nheads"),
+        *("num_m", "num_bh", "section", "total"),
+    ]
+)
+def attention_ws_kernel(
+    q_desc, k_desc, v_desc, o_desc, lse, scale_log2,
+    seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total,
+    GROUP: gl.constexpr, CAUSAL: gl.constexpr, CONSUMERS: gl.constexpr, STAGES: gl.constexpr,
+    EVEN_N: gl.constexpr, WRITE_LSE: gl.constexpr, POLY: gl.constexpr, PDL: gl.constexpr,
+    PERSISTENT: gl.constexpr, ORDERED: gl.constexpr, CONSUMER_REGS: gl.constexpr,
+):  # fmt: skip
     """Allocate the rings, then split into one producer warp and ``CONSUMERS`` warpgroups."""
     D: gl.constexpr = q_desc.block_shape[3]
     BLOCK_N: gl.constexpr = k_desc.block_shape[2]
-    plan = Plan(D, GROUP, CAUSAL, BLOCK_N, CONSUMERS, STAGES, EVEN_N, WRITE_LSE, POLY, OWN_O)
+    plan = Plan(
+        *(D, GROUP, CAUSAL, BLOCK_N, CONSUMERS, STAGES),
+        *(EVEN_N, WRITE_LSE, POLY, PERSISTENT, ORDERED),
+    )
     problem = Problem(seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total)
     if PDL:
         gdc_wait()
-    BAR: gl.constexpr = mbarrier.MBarrierLayout()
-    q_ring = Ring(
-        gl.allocate_shared_memory(q_desc.dtype, [CONSUMERS] + q_desc.block_shape, q_desc.layout),
-        gl.allocate_shared_memory(gl.int64, [CONSUMERS, 1], BAR),
-        gl.allocate_shared_memory(gl.int64, [CONSUMERS, 1], BAR))
-    k_ring = Ring(
-        gl.allocate_shared_memory(k_desc.dtype, [STAGES] + k_desc.block_shape, k_desc.layout),
-        gl.allocate_shared_memory(gl.int64, [STAGES, 1], BAR),
-        gl.allocate_shared_memory(gl.int64, [STAGES, 1], BAR))
-    v_ring = Ring(
-        gl.allocate_shared_memory(v_desc.dtype, [STAGES] + v_desc.block_shape, v_desc.layout),
-        gl.allocate_shared_memory(gl.int64, [STAGES, 1], BAR),
-        gl.allocate_shared_memory(gl.int64, [STAGES, 1], BAR))
-    if OWN_O:
-        o_smem = gl.allocate_shared_memory(q_desc.dtype, [CONSUMERS] + o_desc.block_shape, o_desc.layout)
-    else:
-        o_smem = q_ring.smem
+    q_ring = _ring(q_desc, CONSUMERS * (2 if PERSISTENT else 1), 1)
+    k_ring = _ring(k_desc, STAGES, CONSUMERS)
+    v_ring = _ring(v_desc, STAGES, CONSUMERS)
+    order = gl.allocate_shared_memory(gl.int64, [CONSUMERS, 1], mbarrier.MBarrierLayout())
     for w in gl.static_range(CONSUMERS):
-        mbarrier.init(q_ring.ready.index(w), count=1)
-        mbarrier.init(q_ring.free.index(w), count=1)
-    for i in gl.static_range(STAGES):
-        mbarrier.init(k_ring.ready.index(i), count=1)
-        mbarrier.init(v_ring.ready.index(i), count=1)
-        mbarrier.init(k_ring.free.index(i), count=CONSUMERS)
-        mbarrier.init(v_ring.free.index(i), count=CONSUMERS)
+        mbarrier.init(order.index(w), count=1)
     fence_async_shared()
-    feed = (q_desc, k_desc, v_desc, q_ring, k_ring, v_ring, problem, plan)
+    rings = Rings(q_ring, k_ring, v_ring, order)
+    feed = (q_desc, k_desc, v_desc, rings, problem, plan)
     if CONSUMERS == 1:
         gl.warp_specialize(
-            [(_consume, (o_desc, lse, q_ring, k_ring, v_ring, o_smem, scale_log2, problem, plan, 0)),
-             (_produce, feed)], [1], [24])
+            [(_consume, (o_desc, lse, rings, scale_log2, problem, plan, 0)), (_produce, feed)],
+            [1],
+            [24],
+        )
     elif CONSUMERS == 2:
         gl.warp_specialize(
-            [(_consume, (o_desc, lse, q_ring, k_ring, v_ring, o_smem, scale_log2, problem, plan, 0)),
-             (_consume, (o_desc, lse, q_ring, k_ring, v_ring, o_smem, scale_log2, problem, plan, 1)),
-             (_produce, feed)], [4, 1], [CONSUMER_REGS, 24])
+            [
+                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 0)),
+                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 1)),
+                (_produce, feed),
+            ],
+            [4, 1],
+            [CONSUMER_REGS, 24],
+        )
     elif CONSUMERS == 3:
         gl.warp_specialize(
-            [(_consume, (o_desc, lse, q_ring, k_ring, v_ring, o_smem, scale_log2, problem, plan, 0)),
-             (_consume, (o_desc, lse, q_ring, k_ring, v_ring, o_smem, scale_log2, problem, plan, 1)),
-             (_consume, (o_desc, lse, q_ring, k_ring, v_ring, o_smem, scale_log2, problem, plan, 2)),
-             (_produce, feed)], [4, 4, 1], [CONSUMER_REGS, CONSUMER_REGS, 24])
+            [
+                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 0)),
+                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 1)),
+                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 2)),
+                (_produce, feed),
+            ],
+            [4, 4, 1],
+            [CONSUMER_REGS, CONSUMER_REGS, 24],
+        )
     else:
         gl.warp_specialize(
-            [(_consume, (o_desc, lse, q_ring, k_ring, v_ring, o_smem, scale_log2, problem, plan, 0)),
-             (_consume, (o_desc, lse, q_ring, k_ring, v_ring, o_smem, scale_log2, problem, plan, 1)),
-             (_consume, (o_desc, lse, q_ring, k_ring, v_ring, o_smem, scale_log2, problem, plan, 2)),
-             (_consume, (o_desc, lse, q_ring, k_ring, v_ring, o_smem, scale_log2, problem, plan, 3)),
-             (_produce, feed)], [4, 4, 4, 1], [CONSUMER_REGS, CONSUMER_REGS, CONSUMER_REGS, 24])
+            [
+                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 0)),
+                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 1)),
+                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 2)),
+                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 3)),
+                (_produce, feed),
+            ],
+            [4, 4, 4, 1],
+            [CONSUMER_REGS, CONSUMER_REGS, CONSUMER_REGS, 24],
+        )

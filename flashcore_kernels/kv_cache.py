@@ -20,7 +20,7 @@ from .checks import (
     check_tensor,
     softmax_scale,
 )
-from .decode_plan import plan_decode
+from .decode_plan import MAX_ROW_STRIDE, plan_decode
 from .reference import attention_reference
 
 
@@ -291,11 +291,10 @@ def _check_strides(name: str, tensor: torch.Tensor) -> None:
         raise ValueError(
             f"{name} is not dense in its last dimension: expected stride 1, got {tensor.stride(3)}"
         )
-    limit = 2**31 // 128  # offsets inside a block of up to 128 keys are 32-bit
-    if tensor.stride(2) >= limit:
+    if tensor.stride(2) > MAX_ROW_STRIDE:
         raise ValueError(
-            f"{name} has too wide a stride between positions: expected less than {limit} elements, "
-            f"got {tensor.stride(2)}"
+            f"{name} has too wide a stride between positions: expected at most {MAX_ROW_STRIDE} "
+            f"elements, got {tensor.stride(2)}"
         )
 
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from operator import getitem
 from typing import Any
 
 import torch
@@ -75,9 +77,7 @@ class DescribedLaunch(PreparedLaunch):
 
     __slots__ = ("_arguments",)
 
-    def __init__(
-        self, arguments: tuple[Callable[[Any], tuple[Any, ...]], ...], *bound: Any
-    ) -> None:
+    def __init__(self, arguments: tuple[AddressArguments, ...], *bound: Any) -> None:
         super().__init__(*bound)
         self._arguments = arguments
 
@@ -89,30 +89,39 @@ class DescribedLaunch(PreparedLaunch):
             stream: The raw stream handle.
             addresses: Device addresses in the kernel's order, descriptors' included.
         """
-        values: list[Any] = []
-        for argument, address in zip(self._arguments, addresses, strict=True):
-            values += argument(address)
-        super().__call__(stream, *values)
+        # No Python code per address: 1.9 us for 37 arguments where a loop took 4.5 (one slow CPU).
+        values = chain.from_iterable(map(getitem, self._arguments, addresses))
+        self._launch(*self._grid, stream, *self._after_stream, *values, *self._scalars)
 
 
-class TensorMaps:
+class AddressArguments(dict[Any, tuple[Any, ...]]):
+    """What the launcher takes for an address: the address, as it is."""
+
+    def __missing__(self, address: int | None) -> tuple[Any, ...]:
+        """Return the argument without keeping it."""
+        return (address,)
+
+
+class TensorMaps(AddressArguments):
     """
     The descriptor argument of one tensor, encoded once per address.
 
     A tensor map holds the address, shape, strides, block and swizzle. All but the address are
     fixed here, so the address is the whole key, and whatever lies there later has the same shape.
+    The launcher passes the map to the kernel by value: a launch, or a graph that captured one,
+    keeps nothing of what lies here.
     """
 
     MAX_ADDRESSES = 256
 
     def __init__(self, encode: Callable[[int], Any], dimensions: tuple[int, ...]) -> None:
+        super().__init__()
         self._encode = encode
         self._dimensions = dimensions
-        self._arguments: dict[int, tuple[Any, ...]] = {}
 
-    def __call__(self, address: int) -> tuple[Any, ...]:
+    def __missing__(self, address: int) -> tuple[Any, ...]:
         """
-        Return what the launcher takes for a descriptor: the tensor map, shape and strides.
+        Encode and keep what the launcher takes for a descriptor: the tensor map, shape, strides.
 
         Args:
             address: Where the tensor starts, 16-byte aligned.
@@ -120,12 +129,10 @@ class TensorMaps:
         Returns:
             The arguments in the launcher's order.
         """
-        argument = self._arguments.get(address)
-        if argument is None:
-            if len(self._arguments) >= self.MAX_ADDRESSES:
-                self._arguments.clear()
-            argument = (self._encode(address), *self._dimensions)
-            self._arguments[address] = argument
+        if len(self) >= self.MAX_ADDRESSES:
+            self.clear()
+        argument = (self._encode(address), *self._dimensions)
+        self[address] = argument
         return argument
 
 
@@ -207,17 +214,13 @@ def _is_descriptor(argument: Any) -> bool:
 
 def _arguments(
     addressed: Sequence[Any], metadata: Sequence[Mapping[str, Any]]
-) -> tuple[Callable[[Any], tuple[Any, ...]], ...]:
+) -> tuple[AddressArguments, ...]:
     """Return, per argument, what turns its address into what the launcher takes."""
     remaining = iter(metadata)
     return tuple(
-        _tensor_maps(argument, next(remaining)) if _is_descriptor(argument) else _as_it_is
+        _tensor_maps(argument, next(remaining)) if _is_descriptor(argument) else AddressArguments()
         for argument in addressed
     )
-
-
-def _as_it_is(address: int | None) -> tuple[int | None]:
-    return (address,)
 
 
 def _tensor_maps(descriptor: Any, metadata: Mapping[str, Any]) -> TensorMaps:

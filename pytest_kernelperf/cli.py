@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from pytest_kernelperf.store.anchor import find_folder_anchor
 from pytest_kernelperf.store.baselines import Baselines, Stored
 from pytest_kernelperf.store.files import check_writable, write_bytes
 from pytest_kernelperf.store.runs import Run, is_run, read_run
+from pytest_kernelperf.units import counted
 
 #: What a table gets where the output is no terminal: wide enough for all columns.
 PIPE_WIDTH = 160
@@ -68,10 +70,11 @@ def _runs_argument(function: Function) -> Function:
     )(function)
 
 
-def _baselines_option(function: Function) -> Function:
+def _baselines_option(function: Function, *, exists: bool = True) -> Function:
+    # A slip in the folder's name would pass everything for want of a baseline.
     return click.option(
         "--baselines",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, exists=exists),
         metavar="DIR",
         help="Baselines folder. Default: baselines below the nearest folder with a project file.",
     )(function)
@@ -114,7 +117,7 @@ def judge(
 
 @main.command()
 @_runs_argument
-@_baselines_option
+@partial(_baselines_option, exists=False)
 @click.option("--new-only", is_flag=True, help="Add only what has no baseline yet.")
 @click.option("--accept-regressions", is_flag=True, help="Let a reference become slower.")
 @click.pass_context
@@ -197,7 +200,8 @@ def prune(baselines: Path | None, tests: Sequence[str], dry_run: bool) -> None:
     verb = "would remove" if dry_run else "removed"
     for stored, why in doomed:
         click.echo(f"{verb} {stored.file}::{stored.key} ({stored.slug}): {why}")
-    click.echo(f"kernelperf: {verb} {len(doomed)} of {len(entries)} entries")
+    total = counted(len(entries), "entry", "entries")
+    click.echo(f"kernelperf: {verb} {len(doomed)} of {total}")
 
 
 @main.command()
@@ -213,7 +217,7 @@ def rename(old: str, new: str, baselines: Path | None) -> None:
     moves = selection.rename(Baselines(_root(baselines)), old, new)
     for before, after in moves:
         click.echo(f"{before.file}::{before.key} -> {after.file}::{after.key} ({before.slug})")
-    click.echo(f"kernelperf: renamed {len(moves)} entries")
+    click.echo(f"kernelperf: renamed {counted(len(moves), 'entry', 'entries')}")
 
 
 @main.command("report")
@@ -270,8 +274,11 @@ def _judged(gate: Gate, recorded: Recorded) -> Recorded:
 
 
 def _echo_verdicts(verdicts: Sequence[Verdict]) -> None:
-    _echo(report.table(verdicts, width=_width(), color=_color()))
-    _echo(report.reasons(verdicts, rerun=_rerun))
+    blocks = (
+        report.table(verdicts, width=_width(), color=_color()),
+        report.reasons(verdicts, rerun=_rerun),
+    )
+    _echo("\n\n".join(block for block in blocks if block))
 
 
 def _said_failures(runs: Sequence[Run], recorded: Sequence[Recorded], *, strict: bool) -> bool:
@@ -283,20 +290,25 @@ def _said_failures(runs: Sequence[Run], recorded: Sequence[Recorded], *, strict:
     broken = [record.measurement.case.label for record in recorded if not record.body_passed]
     for label in dict.fromkeys(broken):
         click.echo(f"kernelperf: {label} failed in its own body when it was recorded")
+    unseen = list(dict.fromkeys(nodeid for run in runs for nodeid in run.failed))
+    for nodeid in unseen:
+        click.echo(
+            f"kernelperf: {nodeid} failed when it was recorded, and no measurement tells why"
+        )
     if not recorded:
         click.echo("kernelperf: the run holds no measurement")
     failing = FAILING | FAILING_STRICT if strict else FAILING
     slow = any(v.judged and v.status in failing for r in recorded for v in r.verdicts)
     cut_off = strict and (not recorded or not all(run.complete for run in runs))
-    return slow or bool(broken) or cut_off
+    return slow or bool(broken or unseen) or cut_off
 
 
 def _incomplete(run: Run) -> str:
     if run.complete:
         return ""
     return (
-        f"kernelperf: {run.name} was cut off: {len(run.recorded)} measurements are in it, "
-        f"what should have followed is missing"
+        f"kernelperf: {run.name} was cut off: it holds "
+        f"{counted(len(run.recorded), 'measurement')}, what should have followed is missing"
     )
 
 

@@ -88,13 +88,13 @@ def fails(verdict: Verdict, settings: Settings) -> bool:
     """
     Return whether a verdict fails its test in this run.
 
-    What the run was told to store does not fail it: a regression that was accepted, and under
-    strict a missing baseline that is being recorded.
+    What the run was told to store does not fail it: a regression that was accepted, unless it
+    misses its target too, and under strict a missing baseline that is being recorded.
     """
     if not verdict.judged:
         return False
     if verdict.status is Status.REGRESSED and settings.accept_regressions:
-        return False
+        return verdict.target_met is False
     if verdict.status is Status.NO_BASELINE and settings.updating:
         return False
     strict = FAILING_STRICT if settings.strict else frozenset()
@@ -117,6 +117,7 @@ class Ledger:
         self._writer: RunWriter | None = None
         self._changes: list[Change] = []
         self._ran: set[str] = set()
+        self._failed: dict[str, None] = {}
         self.selected: tuple[str, ...] = ()
         self.warnings: list[str] = []
         self.errors: list[str] = []
@@ -159,6 +160,13 @@ class Ledger:
                 writer.append(comparison)
         except KernelPerfError as error:
             self._complain(error)
+
+    def note_failure(self, nodeid: str) -> None:
+        """
+        Take note that pytest reports a test as failed, whatever failed in it and when.
+        """
+        if nodeid in self._ran or nodeid in self.selected:
+            self._failed[nodeid] = None
 
     def cut_off(self) -> None:
         """
@@ -243,7 +251,20 @@ class Ledger:
 
     def _close_record(self) -> None:
         if self._settings.record is not None:
-            self._opened(self._settings.record).close(complete=not self._not_run())
+            writer = self._opened(self._settings.record)
+            writer.close(complete=not self._not_run(), failed=self._failed_unseen())
+
+    def _failed_unseen(self) -> tuple[str, ...]:
+        """
+        Return the failed tests whose records do not tell so: a judge of the record must know.
+        """
+        told = {
+            outcome.nodeid
+            for outcome in self._outcomes
+            for one in outcome.recorded
+            if not one.body_passed or any(fails(each, self._settings) for each in one.verdicts)
+        }
+        return tuple(nodeid for nodeid in self._failed if nodeid not in told)
 
     def _update(self) -> None:
         if not self._settings.updating:
@@ -272,9 +293,13 @@ class Ledger:
             return
         from pytest_kernelperf import report
 
-        failed = any(fails(verdict, self._settings) for verdict in self.verdicts)
-        unmeasured = [one.unmeasured for one in self._outcomes if one.unmeasured]
-        text = report.run_json(self.recorded, self.comparisons, failed, unmeasured=unmeasured)
+        text = report.run_json(
+            self.recorded,
+            self.comparisons,
+            bool(self._failed or self.errors),
+            unmeasured=[one.unmeasured for one in self._outcomes if one.unmeasured],
+            failed_tests=tuple(self._failed),
+        )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")

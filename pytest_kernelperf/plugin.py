@@ -170,7 +170,7 @@ def _register_run(config: pytest.Config, settings: Settings) -> None:
 
     run = MeasuringRun(config, settings)
     try:
-        run.check_outputs()
+        run.check_paths()
     except KernelPerfError as error:
         raise pytest.UsageError(str(error)) from None
     warning = reruns_configured(config)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_kernelperf import bench, ledger
-from pytest_kernelperf.errors import KernelPerfError, KernelPerfFailure
+from pytest_kernelperf.errors import KernelPerfError, KernelPerfFailure, OptionsError
 from pytest_kernelperf.fixture import KernelPerf
 from pytest_kernelperf.measure.watchdog import install as install_watchdog
 from pytest_kernelperf.model import Case, Status, Verdict
@@ -67,13 +67,21 @@ class MeasuringRun:
         # Now, because later pytest captures the stream that a hang is reported to.
         install_watchdog(None, _faulthandler_timeout(config))
 
-    def check_outputs(self) -> None:
+    def check_paths(self) -> None:
         """
-        Refuse output files that can't be written, before any time is spent on measuring.
+        Refuse files that can't be used as asked, before any time is spent on measuring.
 
         Raises:
-            BaselineWriteError: If one can't.
+            OptionsError: If the folder of baselines was named and is not there: a slip would pass
+                everything for want of a baseline.
+            BaselineWriteError: If an output file can't be written.
         """
+        named = self.config.getoption("kernelperf_baselines") and self.settings.baselines
+        if named and not named.exists() and not self.settings.updating:
+            raise OptionsError(
+                f"--kernelperf-baselines: there is no folder {named}: expected the one that holds "
+                "<card>/<test path>.json; to begin it, use --kernelperf-update-new"
+            )
         for path in (self.settings.record, self.settings.json):
             if path is not None and not self.is_worker:
                 from pytest_kernelperf.store.files import check_writable
@@ -179,9 +187,13 @@ class MeasuringRun:
         """
         Take what a test brought: after each one, so that a crash keeps the rest.
         """
+        if self.is_worker:
+            return
         packed = getattr(report, "kernelperf", None)
-        if packed is not None and not self.is_worker:
+        if packed is not None:
             self.ledger.absorb(ledger.unpack(packed))
+        if report.failed:
+            self.ledger.note_failure(report.nodeid)
 
     # Outermost, so that baselines are written before the terminal's summary, and the last line
     # comes after it.
@@ -201,7 +213,7 @@ class MeasuringRun:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         result = yield
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None and self.ledger.selected:
+        if reporter is not None and (self.ledger.selected or self.ledger.verdicts):
             reporter.write_line(self.ledger.last_line())
         return result
 

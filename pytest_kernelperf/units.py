@@ -43,6 +43,18 @@ def format_percentile(percentile: float) -> str:
     return f"P{percentile:g}"
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """
+    Return a number and what it counts: "1 entry", "2 entries".
+
+    Args:
+        count: Of what.
+        one: The word for one.
+        many: The word for another number; without it `one` with an "s".
+    """
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
 def _four_digits(value: float) -> str:
     decimals = 3
     for limit in (10.0, 100.0, 1000.0):

@@ -133,8 +133,8 @@ def _too_few(story: Story) -> str:
 def _no_baseline(story: Story) -> str:
     found = f" Found elsewhere: {', '.join(story.elsewhere)}." if story.elsewhere else ""
     return (
-        f"{_subject(story)} has no baseline on this card's model. Record one with "
-        f"--kernelperf-update-new.{found}"
+        f"{_subject(story)} has no baseline for this model of card or processor. Record one "
+        f"with --kernelperf-update-new.{found}"
     )
 
 
@@ -144,11 +144,11 @@ def _incomparable(story: Story) -> str:
         return f"{_subject(story)} can't be compared with the baseline."
     cure = {
         Reason.INPUTS_DIFFER: "Restore the inputs, or record the new ones: remove the entry with "
-        "`kernelperf prune` and update.",
+        "`kernelperf prune --tests` and update.",
         Reason.METHOD_DIFFERS: "See the measurement's notes for why; if the new way is meant, "
-        "remove the entry with `kernelperf prune` and update.",
+        "remove the entry with `kernelperf prune --tests` and update.",
         Reason.PLAN_DIFFERS: "Leave the plan to the baseline, or remove the entry with "
-        "`kernelperf prune` and update.",
+        "`kernelperf prune --tests` and update.",
     }.get(found.reason, "Put the card back into that state, or measure on another one.")
     return (
         f"{_subject(story)} can't be compared with the baseline: {found.key} was {found.baseline}, "

@@ -116,6 +116,8 @@ class Card:
         with self.hold() as hold:
             if flush:
                 self.flush()
+            if self.canary is not None:
+                self.canary.lead_in()
             self._watch_clock(before)
             start.record()
             run()

@@ -14,7 +14,13 @@ from pytest_kernelperf.measure.inputs import InARow, InputSets, Lane, in_turn
 from pytest_kernelperf.measure.nvml import Reading, nvml_card
 from pytest_kernelperf.measure.records import round_of
 from pytest_kernelperf.measure.subject import Job, Taken
-from pytest_kernelperf.measure.trial import SYNCHRONISES, Trial, hidden_work, hides_work
+from pytest_kernelperf.measure.trial import (
+    SYNCHRONISES,
+    Trial,
+    hidden_work,
+    hides_work,
+    settle,
+)
 from pytest_kernelperf.model import Plan, Problem, Round
 
 #: A round may take this many times the samples it wants before it gives up replacing dropped ones.
@@ -81,6 +87,9 @@ def take_device(
     Measure lanes that were tried out, samples interleaved, with one plan.
     """
     trials = dict(trials)
+    for lane in lanes:
+        if trials[lane.name].method == "graph":
+            settle(lane, card)
     while True:
         try:
             return _take(lanes, trials, plan, job, card, progress)

@@ -201,7 +201,8 @@ def _learn_pattern(lane: Lane, plan: Plan, job: Job, card: Card) -> BurstPattern
     rest(0.0)
     with KernelProfile(card.index) as profile:
         card.shoot(work.run, calls, flush=flush)
-    lead = card.blocker.records + int(flush) + 1
+    # The canary comes after its lead-in.
+    lead = card.blocker.records + int(flush) + 2
     return learn_pattern(profile.records, calls, lead, 1)
 
 

@@ -31,6 +31,7 @@ def run_json(
     exit_failed: bool,
     *,
     unmeasured: Sequence[Verdict] = (),
+    failed_tests: Sequence[str] = (),
 ) -> str:
     """
     Return the document, with a final newline; the same run gives the same text.
@@ -38,8 +39,9 @@ def run_json(
     Args:
         recorded: Measurements with their verdicts, in the order taken.
         comparisons: Of the same run.
-        exit_failed: Whether a verdict made the run fail.
+        exit_failed: Whether the run ends with a status of failure.
         unmeasured: Verdicts of tests that should have measured and did not.
+        failed_tests: Names of tests that failed, by a verdict or otherwise.
     """
     environments: list[Environment] = []
     verdicts = [verdict for record in recorded for verdict in record.verdicts]
@@ -47,6 +49,7 @@ def run_json(
         "schema_version": SCHEMA_VERSION,
         "kind": "kernelperf-results",
         "exit_failed": exit_failed,
+        "failed_tests": list(failed_tests),
         "counts": _counts([*verdicts, *unmeasured]),
         "measurements": [_measurement(record, environments) for record in recorded],
         "unmeasured": [{**_case(each), **_verdict(each)} for each in unmeasured],

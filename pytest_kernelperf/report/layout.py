@@ -12,6 +12,8 @@ from io import StringIO
 _PADDING = 2
 # A name folded narrower than this can't be read any more.
 _LEAST_NAME = 16
+# What cells show that have nothing to show.
+_NOTHING = ("", "-")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ def drop(title: str) -> Narrowing:
     return Narrowing(title, drop=True)
 
 
+#: Leave out every column in which no row has anything.
+DROP_EMPTY = Narrowing("", drop=True)
+
+
 def draw(
     columns: Sequence[Column],
     rows: Sequence[Row],
@@ -102,6 +108,10 @@ def draw(
 def _narrowed(
     columns: Sequence[Column], rows: Sequence[Row], step: Narrowing
 ) -> tuple[list[Column], list[Row]]:
+    if step == DROP_EMPTY:
+        for empty in _empty_titles(columns, rows):
+            columns, rows = _narrowed(columns, rows, drop(empty))
+        return list(columns), list(rows)
     titles = [column.title for column in columns]
     if step.title not in titles:
         return list(columns), list(rows)
@@ -119,6 +129,15 @@ def _narrowed(
             ),
         )
         for row in rows
+    ]
+
+
+def _empty_titles(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
+    cells = zip(*(row.cells for row in rows), strict=True)
+    return [
+        column.title
+        for column, texts in zip(columns, cells, strict=True)
+        if all(text in _NOTHING for text in texts)
     ]
 
 

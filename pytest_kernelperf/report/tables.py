@@ -18,7 +18,7 @@ from pytest_kernelperf.report.cells import (
     time_with_interval,
     verdict_text,
 )
-from pytest_kernelperf.report.layout import Column, Row, draw, drop, shorten
+from pytest_kernelperf.report.layout import DROP_EMPTY, Column, Row, draw, drop, shorten
 from pytest_kernelperf.units import format_percent, format_percentile, format_us
 
 _VERDICT_COLUMNS = (
@@ -32,14 +32,15 @@ _VERDICT_COLUMNS = (
     Column("target", right=True),
     Column("verdict"),
 )
-# The change's interval decides, so it goes after everything that the verdict or a wider terminal
-# tells as well.
+# The change's interval and the margin decide, so they go after everything that the verdict or a
+# wider terminal tells as well. A first run has no baseline, and columns of dashes tell nothing.
 _VERDICT_NARROWING = (
+    DROP_EMPTY,
     shorten("time"),
     drop("baseline"),
-    drop("margin"),
     shorten("timer"),
     drop("target"),
+    drop("margin"),
     shorten("change"),
     drop("timer"),
     drop("time"),

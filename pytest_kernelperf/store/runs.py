@@ -40,12 +40,15 @@ class Run:
         recorded: Measurements in the order measured.
         comparisons: What `kernelperf.compare` measured.
         complete: False if the run was cut off before its end.
+        failed: Tests that failed without a record that says so: what raised before it could be
+            measured, what compared callables that disagree, what did not measure at all.
     """
 
     name: str
     recorded: tuple[Recorded, ...]
     comparisons: tuple[Comparison, ...] = ()
     complete: bool = True
+    failed: tuple[str, ...] = ()
 
 
 class _Header(msgspec.Struct):
@@ -58,6 +61,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     comparison: Comparison | None = None
     complete: bool | None = None
     lines: int | None = None
+    failed: tuple[str, ...] = ()
 
 
 class RunWriter:
@@ -103,18 +107,21 @@ class RunWriter:
         self._write(data)
         self._lines += 1
 
-    def close(self, complete: bool = True) -> None:
+    def close(self, complete: bool = True, failed: tuple[str, ...] = ()) -> None:
         """
         End the run; a second call does nothing.
 
         Args:
             complete: False leaves the footer out: the run was cut off.
+            failed: As in `Run.failed`; goes into the footer.
         """
         if self._file is None:
             return
         try:
             if complete:
-                self._write(msgspec.json.encode(_Line(complete=True, lines=self._lines)))
+                self._write(
+                    msgspec.json.encode(_Line(complete=True, lines=self._lines, failed=failed))
+                )
         finally:
             file, self._file = self._file, None
             try:
@@ -205,13 +212,14 @@ def _line(line: bytes, number: int, name: str) -> _Line:
 def _run(lines: Iterable[_Line], name: str, *, whole: bool) -> Run:
     recorded: list[Recorded] = []
     comparisons: list[Comparison] = []
-    announced = None
+    announced: int | None = None
+    failed: tuple[str, ...] = ()
     for line in lines:
         if line.recorded is not None:
             recorded.append(line.recorded)
         if line.comparison is not None:
             comparisons.append(line.comparison)
         if line.complete:
-            announced = line.lines
+            announced, failed = line.lines, line.failed
     complete = whole and announced == len(recorded) + len(comparisons)
-    return Run(name, tuple(recorded), tuple(comparisons), complete)
+    return Run(name, tuple(recorded), tuple(comparisons), complete, failed)

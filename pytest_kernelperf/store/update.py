@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from pytest_kernelperf.analysis.reasons import Reason
 from pytest_kernelperf.model import (
     Case,
     Entry,
@@ -21,6 +22,7 @@ from pytest_kernelperf.model import (
     UpdateMode,
     Verdict,
 )
+from pytest_kernelperf.units import counted
 
 #: A reference is complete with this many processes: from the fifth on, more of them hardly narrow
 #: the interval of a change (h100 measurements, 3 or 5 against 7 baseline processes).
@@ -160,8 +162,24 @@ def _obstacle(recorded: Recorded) -> str | None:
         hits = [verdict for verdict in judged if verdict.status is status]
         if hits:
             names = _percentiles(recorded, {status})
-            return f"{names} {status.value} ({hits[0].reason}): {sentence}"
+            return f"{names} {status.value} ({hits[0].reason}): {sentence}{_escape(hits[0])}"
+    # REGRESSED goes before MISSED_TARGET, and accepting the one is not accepting the other.
+    missed = [f"P{verdict.percentile:g}" for verdict in judged if verdict.target_met is False]
+    if missed:
+        return f"{', '.join(missed)} is slower and {_FORBIDDING[Status.MISSED_TARGET]}"
     return None
+
+
+def _escape(verdict: Verdict) -> str:
+    """
+    Return the way out where measuring again may never help: a first process that was the odd one.
+    """
+    if verdict.reason != Reason.PROVISIONAL.value:
+        return ""
+    return (
+        "; if that does not help, the few processes stored are the odd ones: remove them with "
+        "kernelperf prune --tests and update again"
+    )
 
 
 #: Statuses that forbid an update, whatever the other percentiles say, and the cure of each.
@@ -231,7 +249,7 @@ def _provisional(reference: Reference) -> str:
 
 
 def _count(processes: Sequence[Process]) -> str:
-    return f"{len(processes)} process" if len(processes) == 1 else f"{len(processes)} processes"
+    return counted(len(processes), "process", "processes")
 
 
 def _plan_of(reference: Reference) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelperf.model import Status
+from pytest_kernelperf.store.runs import RunWriter
 
 
 def test_an_unchanged_run_passes(kernelperf, baseline, record) -> None:
@@ -100,8 +101,33 @@ def test_a_cut_off_run_is_judged_as_far_as_it_goes_and_said(kernelperf, baseline
     relaxed, strict = kernelperf("judge", run), kernelperf("judge", run, "--strict")
 
     assert [0, 1] == [relaxed.exit_code, strict.exit_code]
-    assert f"kernelperf: {run} was cut off: 1 measurements are in it" in relaxed.output
+    assert f"kernelperf: {run} was cut off: it holds 1 measurement," in relaxed.output
     assert "kernelperf: 1 judged" == relaxed.output.splitlines()[-1]
+
+
+def test_a_test_that_failed_without_a_measurement_fails_the_run(
+    kernelperf, baseline, tmp_path, make
+) -> None:
+    """A kernel that raised must not pass in CI because the others were fast."""
+    path = tmp_path / "new.jsonl"
+    writer = RunWriter(path)
+    writer.append(make.recorded(name="new"))
+    writer.close(failed=("test_x.py::test_broken",))
+
+    result = kernelperf("judge", path)
+
+    assert 1 == result.exit_code
+    assert "kernelperf: test_x.py::test_broken failed when it was recorded" in result.output
+
+
+def test_baselines_that_are_named_and_not_there_are_exit_status_2(
+    kernelperf, baseline, record
+) -> None:
+    """A slip in the folder's name would pass everything for want of a baseline."""
+    result = kernelperf("judge", record("new"), "--baselines", "baslines")
+
+    assert 2 == result.exit_code
+    assert "'baslines' does not exist" in result.output
 
 
 def test_a_test_that_failed_itself_fails_the_run(kernelperf, baseline, record) -> None:

@@ -33,7 +33,7 @@ from pytest_kernelperf.measure.kernel_profile import (  # noqa: E402
     ProfilerUnavailableError,
 )
 from pytest_kernelperf.measure.nvml import nvml_card  # noqa: E402
-from pytest_kernelperf.model import Case, Measurement, Round  # noqa: E402
+from pytest_kernelperf.model import Case, Measurement, Plan, Round  # noqa: E402
 
 pytestmark = pytest.mark.h100
 
@@ -621,3 +621,17 @@ def test_the_other_timers_are_quick(timer, limit_s, add):
     measure(add, [job(timer)])
 
     assert _timed(lambda: measure(add, [job(timer)])) < limit_s
+
+
+def test_every_round_of_a_pinned_plan_finds_the_same_graphs():
+    """
+    The first graphs after ordinary launches run without gaps; no round must be one of them.
+    """
+    x = torch.randn(256, 1024, device="cuda", dtype=torch.float16)
+    plan = Plan(300, 300, 2000.0, 8, 6, 1)
+    case = Case("", "", "", "device", "warm", "paced")
+
+    _, (measured,) = measure(Subject(torch.neg, (x,)), [Job(case, pinned=plan)])
+
+    rounds = [median(one.times_us) for one in measured.processes[0].rounds]
+    assert max(rounds) / min(rounds) < 1.03

@@ -1,55 +1,171 @@
-"""Compile one Hopper configuration for sm_90 without a GPU; print its PTX and what ptxas says of it."""
+"""
+Compiles Hopper configurations for sm_90 without a GPU, and lays their launches side by side.
+
+Run as a program it prints JSON, {case: numbers}: what ptxas says of each row of the tile table, and
+what reaches Triton's generated launcher by the public way and by the prepared one. It runs in a
+child process because the parent may have defined its kernels for the interpreter. With a
+configuration's name, 0 or 1 for the causal mask, and a headdim, it prints PTX and ptxas' words.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia import driver
 from triton.experimental.gluon._runtime import GluonASTSource
 
-from flashcore_kernels import forward_hopper
+from flashcore_kernels import configs, dispatch, forward_hopper, launch
 
+H100_SMS = 132
+STREAM, FUNCTION = 77, 1234
 LENGTHS = ("seqlen_q", "seqlen_k", "offset", "nheads", "num_m", "num_bh", "section", "total")
+MASK = {"scale": 0.125, "causal_offset": 0}
 
 
-def compiled(config: forward_hopper.HopperConfig, headdim: int, causal: bool) -> Any:
-    """The kernel as it would be launched on [1, 8, 1024, headdim]."""
-    q = torch.empty(1, 8, 1024, headdim, dtype=torch.float16)
-    forward_hopper._multiprocessors = lambda device_index: 132  # type: ignore[assignment]
+def rows() -> list[tuple[forward_hopper.HopperConfig, int, bool]]:
+    """Return (configuration, headdim, causal) of every row that names a Hopper kernel."""
+    tables = ((64, configs.HEADDIM_64), (128, configs.HEADDIM_128))
+    found = [(row.hopper, d, row.causal) for d, table in tables for row in table if row.hopper]
+    return list(dict.fromkeys(found))
+
+
+def inputs(headdim: int, dtype: torch.dtype = torch.float16) -> tuple[torch.Tensor, ...]:
+    """Return q, k, v, out: [1, 8, 1024, headdim]."""
+    return tuple(torch.empty(1, 8, 1024, headdim, dtype=dtype) for _ in range(4))
+
+
+def compiled(
+    config: forward_hopper.HopperConfig,
+    headdim: int,
+    causal: bool,
+    dtype: torch.dtype = torch.float16,
+) -> Any:
+    """Compile the kernel as it would be launched on `inputs`, without the log-sum-exp."""
+    forward_hopper._multiprocessors = lambda device_index: H100_SMS
+    tensors = inputs(headdim, dtype)
     kernel, args, constants, options, _ = forward_hopper.launch_plan(
-        q, q, q, q, None, scale=0.125, causal=causal, causal_offset=0, config=config
+        *tensors, None, causal=causal, config=config, **MASK
     )
+    element = {torch.float16: "fp16", torch.bfloat16: "bf16"}[dtype]
     signature = {
-        name: f"tensordesc<fp16{arg.block_shape},{arg.layout!r}>"
-        for name, arg in zip(("q_desc", "k_desc", "v_desc", "o_desc"), args)
+        name: f"tensordesc<{element}{arg.block_shape},{arg.layout!r}>"
+        for name, arg in zip(("q_desc", "k_desc", "v_desc", "o_desc"), args[:4], strict=True)
     }
-    signature |= {"lse": "*fp16", "scale_log2": "fp32", **dict.fromkeys(LENGTHS, "i32")}
+    signature |= {"lse": f"*{element}", "scale_log2": "fp32", **dict.fromkeys(LENGTHS, "i32")}
     signature |= dict.fromkeys(constants, "constexpr")
     positions = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     source = GluonASTSource(kernel, signature, positions)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
 
 
-def main(name: str, causal: str, headdim: str = "64") -> None:
+def assembled(ptx: str) -> dict[str, Any]:
+    """Return what ptxas says: registers, spilled bytes, warnings of serialised products."""
+    log = _ptxas(ptx)
+    return {
+        "registers": int(re.findall(r"Used (\d+) registers", log)[0]),
+        "spill_bytes": max(int(n) for n in re.findall(r"(\d+) bytes spill", log)),
+        "warnings": re.findall(r"C75\d\d", log),
+        "wgmma": ptx.count("wgmma.mma_async"),
+        # The map itself lies among the kernel's parameters: nothing on the host is pointed to.
+        "maps_by_value": len(re.findall(r"\.param \.align \d+ \.b8 \w+\[128\]", ptx)),
+    }
+
+
+def _ptxas(ptx: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "kernel.ptx")
+        source.write_text(ptx)
+        command = [triton.knobs.nvidia.ptxas.path, "-v", "-arch=sm_90a", str(source)]
+        command += ["-o", str(Path(folder, "kernel.cubin"))]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+class Launcher:
+    """Triton's own launcher of a compiled kernel, with a recorder where its C function would be."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.source = ""
+        driver.library_dirs = list
+        driver.compile_module_from_src = self._module
+        self.run = driver.CudaLauncher(kernel.src, kernel.metadata)
+        self.handle = SimpleNamespace(
+            run=self.run, function=FUNCTION, packed_metadata=kernel.packed_metadata
+        )
+
+    def _module(self, src: str, **_: Any) -> SimpleNamespace:
+        self.source = src
+        return SimpleNamespace(launch=lambda *args: self.calls.append(args))
+
+
+def launches(
+    kernel: Any, config: forward_hopper.HopperConfig, headdim: int, causal: bool
+) -> dict[str, Any]:
+    """Launch by the public way and by the prepared one; return what the C function got."""
+    launcher = Launcher(kernel)
+    tensors = inputs(headdim)
+
+    def by_triton(
+        kernel: Any, grid: tuple[int, int, int], args: Any, options: dict[str, Any]
+    ) -> Any:
+        bound = [options[name] for name in kernel.arg_names[len(args) :]]
+        packed = launcher.handle.packed_metadata
+        launcher.run(*grid, STREAM, FUNCTION, packed, None, None, None, *args, *bound)
+        return launcher.handle
+
+    launch.launch = by_triton
+    prepared = dispatch._launch_hopper(*tensors, None, config=config, causal=causal, **MASK)
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    if prepared is not None:
+        prepared(STREAM, *addresses, addresses[0])
+    letters = launcher.source.split('PyArg_ParseTuple(args, "')[1].split('"')[0]
+    declared = launcher.source.split("static void _launch(")[1].split(")")[0]
+    return {
+        "letters": letters,
+        "maps_copied": declared.count("CUtensorMap arg"),
+        "calls": [[_plain(value) for value in args] for args in launcher.calls],
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.data_ptr() if isinstance(value, torch.Tensor) else value
+
+
+def show(name: str, causal: str, headdim: str = "64") -> None:
+    """Print one candidate's PTX and what ptxas says of it."""
     config = next(c for c in forward_hopper.HOPPER_CONFIGS[int(headdim)] if c.name == name)
     ptx = compiled(config, int(headdim), causal == "1").asm["ptx"]
-    ptxas = triton.knobs.nvidia.ptxas.path
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "kernel.ptx"
-        source.write_text(ptx)
-        run = subprocess.run(
-            [ptxas, "-v", "-arch=sm_90a", str(source), "-o", str(Path(folder) / "kernel.cubin")],
-            capture_output=True, text=True, check=True,
-        )
     print(ptx)
-    print(run.stderr)
+    print(_ptxas(ptx))
+
+
+def main() -> None:
+    """Compile and launch every row; print JSON."""
+
+    def fill(address: int, *rest: Any) -> str:
+        return f"map of {address} {rest}"
+
+    utils = SimpleNamespace(fill_tma_descriptor=fill)
+    triton.runtime.driver._active = SimpleNamespace(utils=utils)
+    found = {}
+    for config, headdim, causal in rows():
+        kernel = compiled(config, headdim, causal)
+        numbers = assembled(kernel.asm["ptx"]) | launches(kernel, config, headdim, causal)
+        found[f"{config.name} D{headdim} {'causal' if causal else 'full'}"] = numbers
+    config, headdim, causal = rows()[0]
+    found["bf16"] = assembled(compiled(config, headdim, causal, torch.bfloat16).asm["ptx"])
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    show(*sys.argv[1:]) if len(sys.argv) > 1 else main()

@@ -90,3 +90,19 @@ if not HAS_GPU:
 def device() -> str:
     """Where kernel tests put their tensors: the GPU, or the CPU for the interpreter."""
     return "cuda" if HAS_GPU else "cpu"
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Stand in for the CUDA parts of a launch; return the list of argument tuples launched."""
+    from launch_stand_ins import STREAM
+
+    from flashcore_kernels import launch
+    from flashcore_kernels.dispatch import plans
+
+    calls: list[tuple] = []
+    monkeypatch.setattr(launch, "current_stream", lambda index: STREAM)
+    monkeypatch.setattr(launch, "current_device", lambda: None)
+    plans.clear()
+    yield calls
+    plans.clear()

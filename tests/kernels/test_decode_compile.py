@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from uniform_registers import disassemble, reads_unwritten
 
 COMPILE = """
 import sys
@@ -15,7 +16,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from flashcore_kernels.decode import decode_combine_kernel, decode_split_kernel
-from flashcore_kernels.decode_plan import plan_decode
+from flashcore_kernels.decode_plan import for_unaligned, plan_decode
 
 KINDS = {"qk_scale": "fp32", "cache_seqlens_ptr": "*i32", "lse_ptr": "*fp32",
          "partial_out_ptr": "*fp32", "partial_lse_ptr": "*fp32"}
@@ -25,21 +26,24 @@ def build(kernel, constants, num_warps):
     for i, name in enumerate(kernel.arg_names):
         kind = "*fp16" if name.endswith("_ptr") else "i32"
         signature[name] = "constexpr" if name in constants else KINDS.get(name, kind)
-        if "_ptr" in name or "_stride_" in name:
+        holds_keys = name.startswith(("k_", "v_", "kc_", "vc_", "kn_", "vn_"))
+        if ("_ptr" in name or "_stride_" in name) and (keys_aligned or not holds_keys):
             aligned[(i,)] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, signature, constants, aligned)
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32),
                               options={"num_warps": num_warps})
     return compiled.asm["ptx"], compiled.asm["cubin"], compiled.metadata.shared
 
-headdim, seqlen_q, append = map(int, sys.argv[1:4])
+headdim, seqlen_q, append, keys_aligned = map(int, sys.argv[1:5])
 plan = plan_decode(batch=1, nheads_k=8, group=4, seqlen_q=seqlen_q, capacity=65536,
                    headdim=headdim, num_sms=132)
+plan = plan if keys_aligned else for_unaligned(plan)
 ptx, cubin, shared = build(decode_split_kernel, dict(
-    HEADDIM=headdim, BLOCK_D=headdim, GROUP=4, BLOCK_Q=plan.block_q, BLOCK_N=plan.block_n,
+    HEADDIM=headdim, BLOCK_D=triton.next_power_of_2(headdim), GROUP=4,
+    BLOCK_Q=plan.block_q, BLOCK_N=plan.block_n,
     CAUSAL=True, APPEND=bool(append), SPLIT=True, WRITE_LSE=False, NUM_STAGES=plan.num_stages,
     DEPENDENT_LAUNCH=True), plan.num_warps)
-open(sys.argv[4], "wb").write(cubin)
+open(sys.argv[5], "wb").write(cubin)
 print(shared, "wgmma.mma_async" in ptx, "cp.async.cg" in ptx, "griddepcontrol" in ptx)
 """
 
@@ -51,15 +55,15 @@ print(shared, "wgmma.mma_async" in ptx, "cp.async.cg" in ptx, "griddepcontrol" i
 def test_it_compiles_for_hopper_without_spills(
     headdim: int, seqlen_q: int, append: int, programs_per_sm: int, tmp_path: Path
 ) -> None:
-    """Products from shared memory, asynchronous copies, room for the planned programs per SM."""
-    cubin = tmp_path / "kernel.cubin"
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    arguments = [str(headdim), str(seqlen_q), str(append), str(cubin)]
+    """
+    Products from shared memory, asynchronous copies, room for the planned programs per SM.
 
-    run = subprocess.run(
-        [sys.executable, "-c", COMPILE, *arguments],
-        capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2], check=False,
-    )  # fmt: skip
+    And no uniform register is read unwritten: ptxas broke the 16-column tiles that append when the
+    new keys had a loop of their own.
+    """
+    cubin = tmp_path / "kernel.cubin"
+
+    run = compile_split_kernel(headdim, seqlen_q, append, True, cubin)
 
     assert run.returncode == 0, run.stderr
     shared_bytes, wgmma, asynchronous, dependent = run.stdout.split()
@@ -70,6 +74,72 @@ def test_it_compiles_for_hopper_without_spills(
     assert stack_bytes == 0
     warps = 8 if seqlen_q == 16 else 4
     assert registers * 32 * warps * programs_per_sm <= 65_536
+    sass = disassemble(cubin)
+    assert "HGMMA" in sass
+    assert reads_unwritten(sass) == []
+
+
+@pytest.mark.parametrize(("headdim", "append"), [(40, 0), (64, 1), (128, 1)])
+def test_unaligned_keys_compile_to_sound_code(headdim: int, append: int, tmp_path: Path) -> None:
+    """No spills, and no uniform register is read unwritten, as in the tiles for aligned keys."""
+    cubin = tmp_path / "kernel.cubin"
+
+    run = compile_split_kernel(headdim, 6, append, False, cubin)
+
+    assert run.returncode == 0, run.stderr
+    assert resources(cubin)[1] == 0
+    assert reads_unwritten(disassemble(cubin)) == []
+
+
+def compile_split_kernel(
+    headdim: int, seqlen_q: int, append: int, keys_aligned: bool, cubin: Path
+) -> subprocess.CompletedProcess[str]:
+    """Compile in a child process: this one may have defined the kernels for the interpreter."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    arguments = [str(headdim), str(seqlen_q), str(append), str(int(keys_aligned)), str(cubin)]
+    return subprocess.run(
+        [sys.executable, "-c", COMPILE, *arguments],
+        capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2], check=False,
+    )  # fmt: skip
+
+
+# What ptxas 12.8 made of the append loop: UR50 and UR11 should first have been copied.
+BROKEN = """
+        /*0000*/                   ULDC.64 UR6, c[0x0][0x208] ;
+        /*0010*/                   UMOV UR4, 0x400 ;
+        /*0020*/              @P0 BRA `(.L_x_0) ;
+        /*0030*/                   UIADD3.64 UR50, UR6, 0xc0, URZ ;
+        /*0040*/                   UMOV UR11, 0x40000040 ;
+.L_x_0:
+        /*0050*/                   USHF.R.U32.HI UR36, URZ, 0x4, UR4 ;
+        /*0060*/                   UIADD3 UR50, UP0, {source}, 0x20, URZ ;
+        /*0070*/                   UIADD3.X UR11, {high}, -0x3ffffff0, URZ, UP0, !UPT ;
+        /*0080*/                   UMOV UR10, UR50 ;
+        /*0090*/                   UMOV UR8, UR36 ;
+        /*00a0*/                   UMOV UR9, 0x40000040 ;
+        /*00b0*/                   HGMMA.64x16x16.F32 R40, gdesc[UR8].tnspA.tnspB, R40 ;
+        /*00c0*/                   STG.E desc[UR6][R2.64], R5 ;
+        /*00d0*/                   EXIT ;
+.L_x_1:
+        /*00e0*/                   BRA `(.L_x_1);
+"""
+
+
+def test_a_uniform_register_that_one_path_leaves_unwritten_is_found() -> None:
+    broken = BROKEN.format(source="UR50", high="UR11")
+
+    found = reads_unwritten(broken)
+
+    assert found == [
+        ("UIADD3 UR50, UP0, UR50, 0x20, URZ", [50]),
+        ("UIADD3.X UR11, UR11, -0x3ffffff0, URZ, UP0, !UPT", [11]),
+    ]
+
+
+def test_machine_code_that_writes_before_it_reads_passes() -> None:
+    mended = BROKEN.format(source="UR36", high="URZ")
+
+    assert reads_unwritten(mended) == []
 
 
 def resources(cubin: Path) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashcore_kernels.decode_plan import choose_num_splits, plan_decode
+from flashcore_kernels.decode_plan import choose_num_splits, for_unaligned, plan_decode
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,14 @@ def test_a_plan_covers_the_queries_and_stays_in_its_limits(**shape: int) -> None
     assert plan.num_q_tiles == 1 or packed > (plan.num_q_tiles - 1) * plan.block_q
     assert 1 <= plan.num_splits <= 256
     assert plan.num_splits == 1 or plan.num_splits * 4 * plan.block_n <= shape["capacity"] + 128
+
+
+@given(group=st.integers(1, 16), seqlen_q=st.integers(0, 600), headdim=st.integers(1, 128))
+def test_the_tiles_for_unaligned_keys_cover_the_queries_too(**shape: int) -> None:
+    plan = plan_decode(batch=2, nheads_k=2, capacity=5000, num_sms=132, **shape)
+
+    smaller = for_unaligned(plan)
+
+    assert shape["seqlen_q"] * shape["group"] <= smaller.num_q_tiles * smaller.block_q
+    assert smaller.num_splits == plan.num_splits
+    assert smaller.block_n < 64  # rows of a wgmma: K must not be one of its operands

@@ -11,63 +11,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 import triton
+from launch_stand_ins import STREAM, first_call, make_handle, make_inputs, only_known_triton
 
 from flashcore_kernels import attention as public_attention
 from flashcore_kernels import forward, launch
 from flashcore_kernels.attention import _forward
 from flashcore_kernels.dispatch import MAX_PLANS, _plan_of, plan_key, plans, remember
 
-STREAM = 77
-only_known_triton = pytest.mark.skipif(
-    not triton.__version__.startswith(launch.KNOWN_TRITON), reason="another Triton: no fast path"
-)
-
-
-@pytest.fixture
-def recorded(monkeypatch) -> list[tuple]:
-    """Stand in for the CUDA parts and return the list of argument tuples that were launched."""
-    calls: list[tuple] = []
-    monkeypatch.setattr(launch, "current_stream", lambda index: STREAM)
-    monkeypatch.setattr(launch, "current_device", lambda: None)
-    plans.clear()
-    yield calls
-    plans.clear()
-
-
-def _handle(calls, **changes):
-    """Make a compiled kernel as Triton 3.6 returns it."""
-    runner = {
-        "launch": lambda *args: calls.append(args),
-        "global_scratch_size": 0,
-        "profile_scratch_size": 0,
-        "launch_cooperative_grid": False,
-        "launch_pdl": False,
-        **changes,
-    }
-    return SimpleNamespace(
-        run=SimpleNamespace(**runner), function=1234, packed_metadata=(4, 1, 57344)
-    )
-
-
-def _inputs(seqlen=64, dtype=torch.float16):
-    return tuple(torch.randn(2, 4, seqlen, 64).to(dtype) for _ in range(3))
-
-
-def _first_call(monkeypatch, calls, inputs, **changes):
-    """Go through the checked way once, with Triton replaced by the stand-in."""
-    monkeypatch.setattr(forward, "launch", lambda *args: _handle(calls, **changes))
-    key = plan_key(*inputs, False, None, None, False)
-    return _forward(*inputs, False, 0.125, 0, None, False, plan_key=key)
-
-
 # --- what is launched --------------------------------------------------------------------------
 
 
 @only_known_triton
 def test_the_second_call_launches_the_remembered_handle(monkeypatch, recorded):
-    inputs = _inputs()
-    _first_call(monkeypatch, recorded, inputs)
-    fresh = _inputs()
+    inputs = make_inputs()
+    first_call(monkeypatch, recorded, inputs)
+    fresh = make_inputs()
 
     out = public_attention(*fresh)
 
@@ -85,10 +43,10 @@ def test_the_second_call_launches_the_remembered_handle(monkeypatch, recorded):
 def test_the_arguments_fit_the_launcher_that_triton_generates(monkeypatch, recorded, contiguous):
     """One argument per format letter of the C function that Triton builds for this signature."""
     driver = pytest.importorskip("triton.backends.nvidia.driver")
-    inputs = _inputs()
+    inputs = make_inputs()
     if not contiguous:
         inputs = tuple(x.transpose(1, 2).contiguous().transpose(1, 2) for x in inputs)
-    _first_call(monkeypatch, recorded, inputs)
+    first_call(monkeypatch, recorded, inputs)
 
     public_attention(*inputs)
 
@@ -115,9 +73,9 @@ def _triton_type(name, value):
 
 @only_known_triton
 def test_log_sum_exp_and_out_are_passed_when_asked_for(monkeypatch, recorded):
-    inputs = _inputs()
+    inputs = make_inputs()
     out = torch.empty_like(inputs[0])
-    monkeypatch.setattr(forward, "launch", lambda *args: _handle(recorded))
+    monkeypatch.setattr(forward, "launch", lambda *args: make_handle(recorded))
     key = plan_key(*inputs, True, 0.5, out, True)
     _forward(*inputs, True, 0.5, 0, out, True, plan_key=key)
 
@@ -127,93 +85,6 @@ def test_log_sum_exp_and_out_are_passed_when_asked_for(monkeypatch, recorded):
     assert lse.shape == (2, 4, 64)
     assert lse.dtype == torch.float32
     assert recorded[0][16:18] == (out.data_ptr(), lse.data_ptr())
-
-
-# --- kernels that take descriptors -------------------------------------------------------------
-
-
-def _descriptor(tensor):
-    return SimpleNamespace(
-        base=tensor,
-        shape=list(tensor.shape),
-        strides=list(tensor.stride()),
-        block_shape=[1, 1, 64, 64],
-        padding="zero",
-    )
-
-
-@pytest.fixture
-def encoded(monkeypatch) -> list[tuple]:
-    """Stand in for the driver's encoding of tensor maps; return what it was called with."""
-    calls: list[tuple] = []
-
-    def fill(*args):
-        calls.append(args)
-        return ("map", *map(str, args))
-
-    utils = SimpleNamespace(fill_tma_descriptor=fill)
-    monkeypatch.setattr(triton.runtime.driver, "_active", SimpleNamespace(utils=utils))
-    return calls
-
-
-METADATA = {
-    "swizzle": 3, "elem_size": 2, "elem_type": 6, "block_size": [1, 1, 64, 64], "fp4_padded": False
-}  # fmt: skip
-
-
-def _described_handle(calls):
-    """Make a handle whose launcher is wrapped by Triton's own code for descriptors."""
-    driver = pytest.importorskip("triton.backends.nvidia.driver")
-    signature = dict.fromkeys("qkvo", "tensordesc<fp16[1, 1, 64, 64]>") | {"lse": "*fp32"}
-    wrapped = driver.wrap_handle_tensordesc(
-        lambda *args: calls.append(args), signature, [METADATA] * 4
-    )
-    return _handle(calls, launch=wrapped)
-
-
-@only_known_triton
-def test_cached_descriptors_are_what_triton_would_have_encoded(recorded, encoded):
-    """The same arguments reach the C function, map for map, as by the public way."""
-    q, k, v = _inputs()
-    out, lse = torch.empty_like(q), torch.empty(2, 4, 64)
-    handle = _described_handle(recorded)
-    descriptors = [_descriptor(tensor) for tensor in (q, k, v, out)]
-    scalars = (0.125, 64, 64)
-    none = (None,) * 3
-    handle.run.launch(
-        *(2, 1, 1, STREAM, 1234, False, False, None, None, (4, 1, 57344), *none),
-        *(*descriptors, lse.data_ptr(), *scalars),
-    )
-    addresses = [tensor.data_ptr() for tensor in (q, k, v, out, lse)]
-
-    prepared = launch.prepare(handle, (2, 1, 1), (*descriptors, lse), scalars)
-    prepared(STREAM, *addresses)
-    prepared(STREAM, *addresses)
-
-    by_triton, first, second = recorded
-    assert by_triton == first == second
-    assert len(encoded) == 8  # four by Triton, four by the first call, none by the second
-
-
-@only_known_triton
-def test_another_address_gets_its_own_descriptor(recorded, encoded):
-    q, k, v = _inputs()
-    descriptors = [_descriptor(tensor) for tensor in (q, k, v, torch.empty_like(q))]
-    prepared = launch.prepare(_described_handle(recorded), (1, 1, 1), (*descriptors, q), ())
-
-    prepared(STREAM, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000)
-    prepared(STREAM, 0x1000, 0x2000, 0x3000, 0x9000, 0x5000)
-
-    assert [args[0] for args in encoded] == [0x1000, 0x2000, 0x3000, 0x4000, 0x9000]
-    assert recorded[0] != recorded[1]
-
-
-def test_remembered_descriptors_are_bounded():
-    maps = launch.TensorMaps(lambda address: address, ())
-    for address in range(launch.TensorMaps.MAX_ADDRESSES + 10):
-        maps(address)
-
-    assert len(maps._arguments) == 10
 
 
 # --- what must not take the fast path ----------------------------------------------------------
@@ -249,7 +120,7 @@ def _on_gpu_1(tensor):
     ],
 )
 def test_whatever_a_handle_is_specialised_for_is_in_the_key(recorded, changes):
-    q, k, v = _inputs()
+    q, k, v = make_inputs()
     call = {
         "q": q, "k": k, "v": v, "causal": False, "scale": None, "out": None, "return_lse": False
     }  # fmt: skip
@@ -261,7 +132,7 @@ def test_whatever_a_handle_is_specialised_for_is_in_the_key(recorded, changes):
 
 @pytest.mark.parametrize("out_change", ["stride", "dtype"])
 def test_another_kind_of_out_is_another_key(out_change):
-    q, k, v = _inputs()
+    q, k, v = make_inputs()
     out = torch.empty_like(q)
     other = (
         out.transpose(1, 2).contiguous().transpose(1, 2) if out_change == "stride" else q.float()
@@ -276,9 +147,9 @@ def test_another_kind_of_out_is_another_key(out_change):
 @pytest.mark.parametrize("which", range(4))
 def test_a_misaligned_pointer_is_not_launched(recorded, which):
     """Each of q, k, v and out: Triton compiled 16-byte copies for what was aligned."""
-    prepared = launch.prepare(_handle(recorded), (1, 1, 1), _inputs(), ())
+    prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
     plan = _plan_of(prepared, None, False)
-    tensors = [*_inputs(), torch.empty(2, 4, 64, 64, dtype=torch.float16)]
+    tensors = [*make_inputs(), torch.empty(2, 4, 64, 64, dtype=torch.float16)]
     buffer = torch.empty(tensors[which].numel() + 1, dtype=torch.float16)
     assert plan(*tensors, None)
 
@@ -290,10 +161,10 @@ def test_a_misaligned_pointer_is_not_launched(recorded, which):
 
 @only_known_triton
 def test_another_current_device_is_not_launched(monkeypatch, recorded):
-    prepared = launch.prepare(_handle(recorded), (1, 1, 1), _inputs(), ())
+    prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
     monkeypatch.setattr(launch, "current_device", lambda: 1)
 
-    launched = _plan_of(prepared, 0, False)(*_inputs(), torch.empty(64), None)
+    launched = _plan_of(prepared, 0, False)(*make_inputs(), torch.empty(64), None)
 
     assert not launched
     assert recorded == []
@@ -330,12 +201,12 @@ WATCHERS = [_watch_enter, _watch_exit, _replace_enter, _replace_exit, _debug, _i
 @pytest.mark.parametrize("watch", WATCHERS)
 def test_whoever_watches_launches_sees_them(monkeypatch, recorded, watch):
     """Profiler hooks and debug modes work through Triton's public way only."""
-    prepared = launch.prepare(_handle(recorded), (1, 1, 1), _inputs(), ())
+    prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
     plan = _plan_of(prepared, None, False)
     watch(monkeypatch, triton.knobs)
 
-    assert not plan(*_inputs(), torch.empty(64), None)
-    assert launch.prepare(_handle(recorded), (1, 1, 1), _inputs(), ()) is None
+    assert not plan(*make_inputs(), torch.empty(64), None)
+    assert launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ()) is None
     assert recorded == []
 
 
@@ -344,27 +215,27 @@ def test_whoever_watches_launches_sees_them(monkeypatch, recorded, watch):
     [{"global_scratch_size": 128}, {"profile_scratch_size": 128}, {"launch": None}],
 )
 def test_a_handle_that_needs_more_than_pointers_is_not_prepared(recorded, changes):
-    assert launch.prepare(_handle(recorded, **changes), (1, 1, 1), _inputs(), ()) is None
+    assert launch.prepare(make_handle(recorded, **changes), (1, 1, 1), make_inputs(), ()) is None
 
 
 def test_another_triton_is_not_prepared(monkeypatch, recorded):
     monkeypatch.setattr(triton, "__version__", "3.7.1")
 
-    assert launch.prepare(_handle(recorded), (1, 1, 1), _inputs(), ()) is None
+    assert launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ()) is None
 
 
 def test_the_interpreter_is_not_prepared():
     """It returns no handle."""
-    assert launch.prepare(None, (1, 1, 1), _inputs(), ()) is None
+    assert launch.prepare(None, (1, 1, 1), make_inputs(), ()) is None
 
 
 @only_known_triton
 def test_a_launch_on_a_copy_is_not_remembered(monkeypatch, recorded):
     """A last stride of 2 is copied first: the handle would read the copy's layout."""
-    q, k, v = _inputs()
+    q, k, v = make_inputs()
     q = torch.stack([q, q], dim=-1)[..., 0]
 
-    _first_call(monkeypatch, recorded, (q, k, v))
+    first_call(monkeypatch, recorded, (q, k, v))
 
     assert not plans
 
@@ -372,28 +243,28 @@ def test_a_launch_on_a_copy_is_not_remembered(monkeypatch, recorded):
 @only_known_triton
 @pytest.mark.parametrize("scale", [0.0, -1.0])
 def test_a_turned_scale_is_not_remembered(monkeypatch, recorded, scale):
-    monkeypatch.setattr(forward, "launch", lambda *args: _handle(recorded))
+    monkeypatch.setattr(forward, "launch", lambda *args: make_handle(recorded))
 
-    _forward(*_inputs(), False, scale, 0, None, False, plan_key=("key",))
+    _forward(*make_inputs(), False, scale, 0, None, False, plan_key=("key",))
 
     assert not plans
 
 
 @only_known_triton
 def test_a_misaligned_first_call_is_not_remembered(monkeypatch, recorded):
-    q, k, v = _inputs()
+    q, k, v = make_inputs()
     buffer = torch.empty(q.numel() + 1, dtype=q.dtype)
 
-    _first_call(monkeypatch, recorded, (buffer[1:].view(q.shape), k, v))
+    first_call(monkeypatch, recorded, (buffer[1:].view(q.shape), k, v))
 
     assert not plans
 
 
 @only_known_triton
 def test_out_is_checked_for_overlap_on_the_fast_path_too(monkeypatch, recorded):
-    q, k, v = _inputs()
+    q, k, v = make_inputs()
     out = torch.empty_like(q)
-    monkeypatch.setattr(forward, "launch", lambda *args: _handle(recorded))
+    monkeypatch.setattr(forward, "launch", lambda *args: make_handle(recorded))
     key = plan_key(q, k, v, False, None, out, False)
     _forward(q, k, v, False, 0.125, 0, out, False, plan_key=key)
 
@@ -405,8 +276,8 @@ def test_out_is_checked_for_overlap_on_the_fast_path_too(monkeypatch, recorded):
 
 @only_known_triton
 def test_inputs_that_need_gradients_do_not_take_the_fast_path(monkeypatch, recorded):
-    inputs = _inputs()
-    _first_call(monkeypatch, recorded, inputs)
+    inputs = make_inputs()
+    first_call(monkeypatch, recorded, inputs)
     inputs[1].requires_grad_()
 
     assert public_attention(*inputs).requires_grad

@@ -112,6 +112,26 @@ def test_baselines_lie_under_the_test_files_anchor_wherever_pytest_was_started(p
     assert (project.path / "sub/baselines/nvidia-scripted/test_deep.json").is_file()
 
 
+def test_baselines_that_are_named_and_not_there_are_a_usage_error(project):
+    """
+    A slip in the folder's name would pass everything for want of a baseline.
+    """
+    project.write()
+
+    result = project.run("--kernelperf", "--kernelperf-baselines", "baslines")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --kernelperf-baselines: there is no folder *baslines*"])
+
+
+def test_the_last_line_counts_a_test_that_asks_for_the_fixture_late(project):
+    project.write("def test_it(request): request.getfixturevalue('kernelperf')(abs, -1)")
+
+    result = project.run("--kernelperf")
+
+    result.stdout.fnmatch_lines(["kernelperf: 0 judged, 1 NOT judged (1 NO_BASELINE)"])
+
+
 @pytest.mark.parametrize("table", ["ini", "pyproject_ini", "pyproject_native"])
 def test_ini_keys_work_in_every_table_that_pytest_reads(project, table):
     """

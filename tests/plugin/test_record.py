@@ -156,6 +156,70 @@ def test_the_json_document_counts_a_test_that_measured_nothing(project):
     assert document["exit_failed"]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "kernelperf(lambda: 1 / 0)",
+        "kernelperf.compare({'a': abs, 'b': lambda x: x}, (-1,), reference='a')",
+        "kernelperf(abs, -1); assert not 'right'",
+    ],
+    ids=["raises", "disagrees", "wrong"],
+)
+def test_terminal_json_and_record_agree_that_a_test_failed(project, call):
+    """
+    Also where no verdict says so: nothing was measured, or the times themselves are fine.
+    """
+    project.write(f"def test_it(kernelperf): {call}")
+
+    result = project.run(
+        "--kernelperf", "--kernelperf-json", "run.json", "--kernelperf-record", "run.jsonl"
+    )
+
+    result.assert_outcomes(failed=1)
+    assert project.read_json()["exit_failed"]
+    assert project.read_json()["failed_tests"] == ["test_it.py::test_it"]
+    run = project.read_run()
+    assert run.complete
+    assert run.failed or not run.recorded[0].body_passed
+
+
+def test_a_failing_teardown_fails_the_record_too(project):
+    project.write(
+        """
+        import pytest
+
+        @pytest.fixture
+        def fragile():
+            yield
+            assert not "torn down"
+
+        def test_it(kernelperf, fragile): kernelperf(abs, -1)
+        """
+    )
+
+    project.run("--kernelperf", "--kernelperf-record", "run.jsonl")
+
+    assert project.read_run().failed == ("test_it.py::test_it",)
+
+
+def test_an_expected_failure_is_no_failure_in_the_json_document(project):
+    project.write(
+        """
+        import pytest
+        from pytest_kernelperf import kernel_perf
+
+        @pytest.mark.xfail(reason="known to be slow")
+        @kernel_perf(target_us=5)
+        def test_it(kernelperf): kernelperf(abs, -1)
+        """
+    )
+
+    result = project.run("--kernelperf", "--kernelperf-json", "run.json")
+
+    assert result.ret == pytest.ExitCode.OK
+    assert not project.read_json()["exit_failed"]
+
+
 def test_a_record_that_runs_out_of_space_fails_the_run_by_name(project, monkeypatch):
     """
     The tests themselves go on, and the error is said once, not once per test.

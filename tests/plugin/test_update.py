@@ -73,6 +73,28 @@ def test_an_accepted_regression_passes_and_is_the_next_baseline(baselined):
     after.stdout.fnmatch_lines(["test_a *UNCHANGED*"])
 
 
+def test_an_accepted_regression_that_misses_its_target_fails_and_is_not_stored(project):
+    project.write(
+        """
+        from pytest_kernelperf import kernel_perf
+
+        @kernel_perf(target_us=11)
+        def test_it(kernelperf):
+            kernelperf(abs, -1)
+        """
+    )
+    project.run("--kernelperf-update")
+    before = project.baseline_text()
+    project.times(13.0)
+
+    result = project.run("--kernelperf-update", "--kernelperf-accept-regressions")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*also misses its target*", "refused *misses its target*"])
+    assert before == project.baseline_text()
+
+
 def test_an_improvement_moves_the_reference(baselined):
     baselined.times(7.0)
 

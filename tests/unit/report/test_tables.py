@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from made_up import CASE, EVERY, PROVISIONAL, REGRESSED, SHOWN, UNCHANGED, VERDICTS
+from made_up import BARE, CASE, EVERY, PROVISIONAL, REGRESSED, SHOWN, UNCHANGED, VERDICTS
 
 from pytest_kernelperf import report
 from pytest_kernelperf.model import (
@@ -49,15 +49,27 @@ test_backward        device cold  P50        3.168 µs (3.160…3.176)  3.170 µ
     assert text(expected) == report.table(FOUR, width=160, color=False)
 
 
-def test_a_hundred_columns_keep_the_interval_that_decides() -> None:
+def test_a_first_run_spends_no_columns_on_a_baseline_that_is_not_there() -> None:
+    first = replace(BARE, case=UNCHANGED.case, time_us=3.168, interval_us=UNCHANGED.interval_us)
     expected = """
 tests/test_a.py
-test                 timer   pct      time                 change  verdict
-────────────────────────────────────────────────────────────────────────────────────────
-test_forward[8-128]  device  P50  3.168 µs  -0.06 % (-0.50…+0.41)  UNCHANGED
-                     launch  P50  3.168 µs  -0.06 % (-0.50…+0.41)  UNCHANGED PROVISIONAL
-                             P99  1.234 ms  -0.06 % (-0.50…+0.41)  not judged
-test_backward        device  P50  3.168 µs  +5.00 % (+4.00…+6.00)  REGRESSED
+test                 timer        pct                    time  verdict
+──────────────────────────────────────────────────────────────────────────
+test_forward[8-128]  device cold  P50  3.168 µs (3.160…3.176)  NO_BASELINE
+"""
+
+    assert text(expected) == report.table([first], width=80, color=False)
+
+
+def test_a_hundred_columns_keep_the_interval_and_the_margin_that_decide() -> None:
+    expected = """
+tests/test_a.py
+test                 timer   pct      time                 change  margin  verdict
+────────────────────────────────────────────────────────────────────────────────────────────────
+test_forward[8-128]  device  P50  3.168 µs  -0.06 % (-0.50…+0.41)  1.50 %  UNCHANGED
+                     launch  P50  3.168 µs  -0.06 % (-0.50…+0.41)  1.50 %  UNCHANGED PROVISIONAL
+                             P99  1.234 ms  -0.06 % (-0.50…+0.41)  1.50 %  not judged
+test_backward        device  P50  3.168 µs  +5.00 % (+4.00…+6.00)  1.50 %  REGRESSED
 """
 
     assert text(expected) == report.table(FOUR, width=100, color=False)

@@ -142,6 +142,14 @@ def test_a_run_with_a_line_removed_is_not_complete(tmp_path: Path, recorded: Rec
     assert not read_run(path).complete
 
 
+def test_a_run_names_what_failed_without_a_record(tmp_path: Path, recorded: Recorded) -> None:
+    writer = RunWriter(tmp_path / "run.jsonl")
+    writer.append(recorded)
+    writer.close(failed=("test_x.py::test_broken",))
+
+    assert ("test_x.py::test_broken",) == read_run(tmp_path / "run.jsonl").failed
+
+
 def test_an_empty_run_is_complete(tmp_path: Path) -> None:
     RunWriter(tmp_path / "run.jsonl").close()
     run = read_run(tmp_path / "run.jsonl")

@@ -71,6 +71,26 @@ def test_the_table(make, statuses, names: str, mode: UpdateMode, action: str) ->
         assert [*names, "new"] == [p.id for p in decision.entry.reference.processes]
 
 
+def test_accepting_a_regression_does_not_accept_a_missed_target(make) -> None:
+    """REGRESSED is told before MISSED_TARGET, so the status alone does not show it."""
+    recorded = make.recorded(S.REGRESSED, name="new")
+    missing = replace(recorded, verdicts=(replace(recorded.verdicts[0], target_met=False),))
+    decision = decide_update(missing, make.entry("abcde"), ACCEPT)
+
+    assert "refused" == decision.action
+    assert decision.sentence.startswith("P50 is slower and misses its target")
+
+
+def test_an_uncertain_update_of_a_provisional_baseline_names_the_way_out(make) -> None:
+    """If the only process stored was an odd one, measuring again never helps."""
+    recorded = make.recorded(S.INCONCLUSIVE, name="new")
+    verdict = replace(recorded.verdicts[0], reason="PROVISIONAL")
+    decision = decide_update(replace(recorded, verdicts=(verdict,)), make.entry("a"), ALL)
+
+    assert "refused" == decision.action
+    assert "kernelperf prune --tests" in decision.sentence
+
+
 def test_unchanged_keeps_the_reference_and_refreshes_the_latest(make) -> None:
     """So that small slowdowns can't walk past the margin one by one."""
     entry = make.entry("abcde")

@@ -1,0 +1,290 @@
+"""
+What the Hopper kernels share: the order of tiles, the keys a tile visits, mask and online softmax.
+
+Everything here is called from inside a Gluon kernel and is compiled into it.
+"""
+
+# no "from __future__ import annotations" here: Gluon aggregates read their annotations as types
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.language.core import _aggregate as aggregate
+
+ROWS = gl.constexpr(64)  # query rows of one warpgroup: the M of one wgmma instruction
+LN2 = gl.constexpr(0.6931471805599453)
+
+
+@aggregate
+class Plan:
+    """What the compiler knows: the tile, the mask, and which tricks are on."""
+
+    HEADDIM: gl.constexpr
+    GROUP: gl.constexpr  # query heads per key/value head
+    CAUSAL: gl.constexpr
+    BLOCK_N: gl.constexpr
+    CONSUMERS: gl.constexpr
+    STAGES: gl.constexpr
+    EVEN_N: gl.constexpr  # seqlen_k is a multiple of BLOCK_N
+    WRITE_LSE: gl.constexpr
+    POLY: gl.constexpr  # of every 8 exponentials, how many go to the FMA pipe
+    PERSISTENT: gl.constexpr  # a program works on several tiles, one per turn
+    ORDERED: gl.constexpr  # consumer warpgroups issue their products in turn
+
+    @gluon.constexpr_function
+    def __init__(
+        self,
+        HEADDIM,
+        GROUP,
+        CAUSAL,
+        BLOCK_N,
+        CONSUMERS,
+        STAGES,
+        EVEN_N,
+        WRITE_LSE,
+        POLY,
+        PERSISTENT,
+        ORDERED=False,
+    ):
+        self.HEADDIM = gl.constexpr(HEADDIM)
+        self.GROUP = gl.constexpr(GROUP)
+        self.CAUSAL = gl.constexpr(CAUSAL)
+        self.BLOCK_N = gl.constexpr(BLOCK_N)
+        self.CONSUMERS = gl.constexpr(CONSUMERS)
+        self.STAGES = gl.constexpr(STAGES)
+        self.EVEN_N = gl.constexpr(EVEN_N)
+        self.WRITE_LSE = gl.constexpr(WRITE_LSE)
+        self.POLY = gl.constexpr(POLY)
+        self.PERSISTENT = gl.constexpr(PERSISTENT)
+        self.ORDERED = gl.constexpr(ORDERED)
+
+
+@aggregate
+class Problem:
+    """The runtime sizes."""
+
+    seqlen_q: gl.tensor
+    seqlen_k: gl.tensor
+    offset: gl.tensor  # row i sees key j where j <= i + offset
+    nheads: gl.tensor
+    num_m: gl.tensor  # row tiles per head
+    num_bh: gl.tensor
+    section: gl.tensor  # heads walked together
+    total: gl.tensor
+
+    @gluon.constexpr_function
+    def __init__(self, seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total):
+        self.seqlen_q = seqlen_q
+        self.seqlen_k = seqlen_k
+        self.offset = offset
+        self.nheads = nheads
+        self.num_m = num_m
+        self.num_bh = num_bh
+        self.section = section
+        self.total = total
+
+
+@gluon.jit
+def _dealt(units):
+    """How many of ``units``, dealt out in rounds, this program gets."""
+    programs = gl.num_programs(0)
+    return (units + programs - 1 - gl.program_id(0)) // programs
+
+
+@gluon.jit
+def _pairs(problem, plan):
+    """
+    Return (pairs of tiles to deal out, how many of those pairs lie in pairs of heads).
+
+    None without a mask, where tiles are alike, nor if each tile has a program of its own. What is
+    left over behind the last full round is dealt out singly if that ends sooner.
+    """
+    dealt = 0
+    there = 0
+    if plan.CAUSAL:
+        programs = gl.num_programs(0)
+        if programs < problem.total:
+            there = problem.num_bh // 2 * problem.num_m
+            dealt = there
+            if 2 * (there % programs) <= programs:
+                dealt -= there % programs
+    return dealt, there
+
+
+@gluon.jit
+def _turns(problem, plan):
+    """How many tiles this program works on."""
+    pairs, _ = _pairs(problem, plan)
+    return _dealt(pairs) + _dealt(problem.total - pairs)
+
+
+@gluon.jit
+def _tile_of_pair(pair, second, problem):
+    """
+    Return (m tile, batch*head) of the first or second tile of a pair.
+
+    The j-th heaviest tile of one head goes with the j-th lightest of the next, so all pairs weigh
+    the same. The last few heads go together, pairs of unequal tiles first: those of two middling
+    tiles, which come last, may be dealt out singly.
+    """
+    num_m = problem.num_m
+    head_pairs = problem.num_bh // 2
+    together = gl.maximum(gl.minimum(problem.section // 2, head_pairs), 1)
+    head_pair = pair // num_m
+    j = pair % num_m
+    if head_pair >= head_pairs - together:
+        rank = pair - (head_pairs - together) * num_m
+        head_pair = head_pairs - together + rank % together
+        j = rank // together // 2
+        if rank // together % 2 == 1:
+            j = num_m - 1 - j
+    return gl.where(second == 0, num_m - 1 - j, j), head_pair * 2 + second
+
+
+@gluon.jit
+def _single_tile(place, problem):
+    """
+    Return (m tile, batch*head) of a place in the line of tiles of a grid that is not persistent.
+
+    Heads are walked in sections small enough for their K and V to stay in L2; inside one, the tiles
+    of all heads with the same m come together, the heaviest m first, so the last wave is light.
+    """
+    per_section = problem.section * problem.num_m
+    first_head = (place // per_section) * problem.section
+    rest = place % per_section
+    heads = gl.maximum(gl.minimum(problem.section, problem.num_bh - first_head), 1)
+    return problem.num_m - 1 - rest // heads, first_head + rest % heads
+
+
+@gluon.jit
+def _tile_of_turn(turn, problem, plan):
+    """
+    Return (m tile, batch*head) of this program's turn ``turn``.
+
+    Without a mask the tiles of a head follow each other. Under a causal mask work grows with m: a
+    persistent grid deals out pairs, then what is left of them and an odd last head singly.
+    """
+    programs = gl.num_programs(0)
+    place = turn * programs + gl.program_id(0)
+    if plan.CAUSAL:
+        m, bh = _single_tile(place, problem)
+        if programs < problem.total:
+            pairs, there = _pairs(problem, plan)
+            mine = _dealt(pairs)
+            second = turn % 2
+            pair = turn // 2 * programs + gl.program_id(0)
+            if turn >= 2 * mine:
+                single = place - mine * programs - pairs
+                second = single % 2
+                pair = pairs + single // 2
+            m, bh = _tile_of_pair(pair, second, problem)
+            if pair >= there:
+                m = problem.num_m - 1 - (place - mine * programs - pairs - 2 * (there - pairs))
+                bh = problem.num_bh - 1
+        return m, bh
+    else:  # noqa: RET505 (the compiler drops a branch, not what follows it)
+        return place % problem.num_m, place // problem.num_m
+
+
+@gluon.jit
+def _key_blocks(row, problem, ROWS_SEEN: gl.constexpr, plan):
+    """Return (key blocks to visit, how many of those, counted from the first key, need no mask)."""
+    BLOCK_N: gl.constexpr = plan.BLOCK_N
+    end = problem.seqlen_k
+    if plan.CAUSAL:
+        end = gl.maximum(gl.minimum(end, row + ROWS_SEEN + problem.offset), 0)
+    blocks = (end + BLOCK_N - 1) // BLOCK_N
+    full = blocks
+    if not plan.EVEN_N:
+        full = gl.minimum(full, problem.seqlen_k // BLOCK_N)
+    if plan.CAUSAL:
+        full = gl.minimum(full, gl.maximum(row + 1 + problem.offset, 0) // BLOCK_N)
+    return blocks, full
+
+
+@gluon.jit
+def _mask(s, row, key, problem, plan, S_LAYOUT: gl.constexpr):
+    """Put -inf where a key lies behind the end or, if causal, behind the row's diagonal."""
+    ROW_LAYOUT: gl.constexpr = gl.SliceLayout(1, S_LAYOUT)
+    columns = gl.arange(0, plan.BLOCK_N, gl.SliceLayout(0, S_LAYOUT))
+    last = gl.full([s.shape[0]], problem.seqlen_k - 1 - key, gl.int32, ROW_LAYOUT)
+    if plan.CAUSAL:
+        # relative to the block: every column is a constant plus the thread's own, one compare each
+        last = gl.minimum(last, gl.arange(0, s.shape[0], ROW_LAYOUT) + (row + problem.offset - key))
+    return gl.where(columns[None, :] <= last[:, None], s, float("-inf"))
+
+
+@gluon.constexpr_function
+def _exp2_program(poly):
+    """
+    PTX for eight exp2, ``poly`` of them (spread evenly) on the FMA pipe.
+
+    2^x = 2^n 2^f with n = round(x): adding 1.5 * 2^23 leaves n in the low mantissa bits, a cubic
+    gives 2^f for f in [-1/2, 1/2] to 7.5e-5 (minimax; a seventh of what rounding P to float16
+    costs), n goes into the exponent.
+    """
+    lines = []
+    for i in range(8):
+        out, x = f"${i}", f"${i + 8}"
+        if (i * poly) % 8 < poly:
+            lines.append(f"""{{ .reg .f32 t, n, f, y; .reg .b32 e, b;
+                max.ftz.f32 f, {x}, 0fC2FC0000; add.rn.f32 t, f, 0f4B400000;
+                sub.rn.f32 n, t, 0f4B400000; sub.rn.f32 f, f, n;
+                fma.rn.f32 y, f, 0f3D61FBB0, 0f3E786F0D; fma.rn.f32 y, y, f, 0f3F31798D;
+                fma.rn.f32 y, y, f, 0f3F7FFB49; mov.b32 e, t; shl.b32 e, e, 23;
+                mov.b32 b, y; add.s32 b, b, e;
+                mov.b32 {out}, b; }}""")
+        else:
+            lines.append(f"ex2.approx.ftz.f32 {out}, {x};")
+    return "\n".join(lines)
+
+
+@gluon.jit
+def _exp2(x, POLY: gl.constexpr):
+    """
+    2^x of a tile of scores; ``POLY`` of every 8 leave the special-function unit alone.
+
+    That unit makes 16 results per clock and SM, which at headdim 64 costs as many clocks as both
+    products together.
+    """
+    if POLY == 0:
+        return gl.exp2(x)
+    PROGRAM: gl.constexpr = _exp2_program(POLY)
+    return gl.inline_asm_elementwise(
+        PROGRAM,
+        "=f,=f,=f,=f,=f,=f,=f,=f,f,f,f,f,f,f,f,f",
+        [x],
+        dtype=gl.float32,
+        is_pure=True,
+        pack=8,
+    )
+
+
+@gluon.jit
+def _softmax(s, m, row_sum, scale_log2, MASKED: gl.constexpr, POLY: gl.constexpr):
+    """One step of the online softmax on raw scores; returns (p, alpha, m, row_sum)."""
+    m_new = gl.maximum(m, gl.max(s, 1))
+    m_safe = m_new
+    if MASKED:
+        # a row that has seen no key yet: -inf - -inf would be NaN
+        m_safe = gl.where(m_new == float("-inf"), 0.0, m_new)
+    shift = m_safe * scale_log2
+    p = _exp2(s * scale_log2 - shift[:, None], 0 if MASKED else POLY)
+    alpha = gl.exp2(m * scale_log2 - shift)
+    row_sum = row_sum * alpha + gl.sum(p, 1)
+    return p, alpha, m_new, row_sum
+
+
+@gluon.jit
+def _weights(s, m, row_sum, row, key, clear, scale_log2, problem, plan, S_LAYOUT: gl.constexpr):
+    """
+    Mask, if this block of keys needs it, and softmax.
+
+    The test is a uniform branch inside one loop. A loop of its own for masked blocks costs two
+    instructions more per pair of scores in both loops: P in float16 then crosses from one to the
+    other one half at a time.
+    """
+    MASKED: gl.constexpr = plan.CAUSAL or not plan.EVEN_N
+    if MASKED:  # noqa: SIM102 (the first test is the compiler's)
+        if key >= clear:
+            s = _mask(s, row, key, problem, plan, S_LAYOUT)
+    return _softmax(s, m, row_sum, scale_log2, MASKED, plan.POLY)
