@@ -4,9 +4,9 @@ Times the same kernels by every method: which one tells the truth about single l
     python benchmarks/timer_crosscheck.py --out crosscheck.json        # an H100, about 20 s
 
 Two spins and the mean of a long graph are the yardsticks: a method for single launches is true if
-the second spin reads longer by exactly its extra cycles, if its P50 is the graph's, and if its tail is
-the kernel's own. The spins' difference, not a spin: a kernel's start and end take time too, and no
-clock cycle of theirs is known. Warm L2, one input set, paced.
+the second spin reads longer by exactly its extra cycles, if its P50 is the graph's, and if its
+tail is the kernel's own. The spins' difference, not a spin: a kernel's start and end take time
+too, and no clock cycle of theirs is known. Warm L2, one input set, paced.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -324,19 +325,43 @@ def test_a_call_does_not_synchronise() -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@needs_gpu
-def test_offsets_beyond_two_to_the_31_elements_are_right() -> None:
-    """Sequences 2^31 elements apart, positions 2^23 apart: both products pass 32 bits."""
-    case = Case((300, 300), 300, new=1, nheads=2, nheads_k=1)
-    t = make(replace(case, capacity=301), "cuda")
-    step = 2**23
-    room = torch.empty(2**31 + 301 * step, dtype=torch.float16, device="cuda")
-    far = room.as_strided(t.k_cache.shape, (2**31, 0, step, 1)).copy_(t.k_cache)
+FAR = {  # strides of a cache [3, 3, 301, 64]
+    "sequences": (2**30, 301 * 64, 64, 1),
+    "heads": (301 * 64, 2**30, 64, 1),
+    "positions": (3 * 64, 64, 2**23, 1),
+    "64-bit strides": (2**31, 301 * 64, 64, 1),
+}
 
-    out, lse = run_kernel(case, replace(t, k_cache=far))
+
+@pytest.mark.parametrize("strides", FAR.values(), ids=FAR)
+def test_offsets_beyond_two_to_the_31_elements_are_right(
+    strides: tuple[int, ...], device: str, tmp_path: Path
+) -> None:
+    """
+    Products of an index and a stride pass 32 bits, in keys, values and where new ones go.
+
+    Both caches lie in one buffer, and 2^31 elements before them belong to it too: an address that
+    wraps reads wrong values there, rather than ending the process.
+    """
+    case = Case((300, 257, 5), 301, new=1, nheads=6, nheads_k=3)
+    t = make(case, device)
+    between = 2**20  # more than a sequence, a head or a position takes; less than the wide stride
+    size = 2**31 + sum((n - 1) * step for n, step in zip(t.k_cache.shape, strides, strict=True))
+    size += between + 1
+    if device == "cpu":  # a sparse file: a few of its pages exist
+        buffer = torch.from_file(str(tmp_path / "caches"), True, size, dtype=case.dtype)
+    else:
+        buffer = torch.empty(size, dtype=case.dtype, device=device)
+    far_k, far_v = (
+        buffer.as_strided(cache.shape, strides, offset).copy_(cache)
+        for cache, offset in ((t.k_cache, 2**31), (t.v_cache, 2**31 + between))
+    )
+
+    out, lse = run_kernel(case, replace(t, k_cache=far_k, v_cache=far_v))
 
     assert_right(case, t, out, lse)
-    assert torch.equal(t.k[:, 0, 0], far[:, 0, 300])
+    assert torch.equal(bits(appended(case, t.k_cache, t.k)), bits(far_k))
+    assert torch.equal(bits(appended(case, t.v_cache, t.v)), bits(far_v))
 
 
 @needs_gpu
