@@ -25,7 +25,7 @@ def settings(ini=None, **given):
     Return the settings of a run with these options and ini keys.
     """
     ini = ini or {}
-    return read_settings(given.get, ini.get, Path("/work"), Path("/ini"))
+    return read_settings(given.get, ini.get, Path("/runs"), Path("/ini"))
 
 
 def test_no_keyword_means_the_defaults():
@@ -240,8 +240,8 @@ def test_the_ini_default_of_a_cold_cache_is_no_demand():
 def test_paths_are_relative_to_where_they_were_written():
     found = settings(measure=True, record="run.jsonl", ini={"baselines": "perf"})
 
-    assert (Path("/work/run.jsonl"), Path("/ini/perf")) == (found.record, found.baselines)
-    assert Path("/work/b") == settings(measure=True, baselines="b").baselines
+    assert (Path("/runs/run.jsonl"), Path("/ini/perf")) == (found.record, found.baselines)
+    assert Path("/runs/b") == settings(measure=True, baselines="b").baselines
 
 
 def test_the_hang_timeout_is_five_minutes_unless_set():
