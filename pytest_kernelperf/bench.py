@@ -365,7 +365,8 @@ def comparison_of(
     from pytest_kernelperf.analysis import compare
 
     evidence = dict(measurements)
-    if any(one.problem for one in evidence.values()):
-        return Comparison(case.label, reference, (), case=case, measurements=evidence)
+    problem = next((one.problem for one in evidence.values() if one.problem), None)
+    if problem is not None:
+        return Comparison(case.label, reference, (), case, evidence, problem)
     found = compare(case.label, evidence, reference)
     return replace(found, case=case, measurements=evidence)

@@ -22,7 +22,14 @@ import click
 from pytest_kernelperf import report
 from pytest_kernelperf.errors import KernelPerfError, OptionsError
 from pytest_kernelperf.gate import Gate
-from pytest_kernelperf.model import FAILING, FAILING_STRICT, Recorded, UpdateMode, Verdict
+from pytest_kernelperf.model import (
+    FAILING,
+    FAILING_STRICT,
+    Comparison,
+    Recorded,
+    UpdateMode,
+    Verdict,
+)
 from pytest_kernelperf.report.validation import render as render_validation
 from pytest_kernelperf.store import selection
 from pytest_kernelperf.store.anchor import find_folder_anchor
@@ -104,12 +111,12 @@ def judge(
     gate.check_all()
     read = [read_run(path) for path in runs]
     recorded = [_judged(gate, record) for run in read for record in run.recorded]
-    verdicts = [verdict for record in recorded for verdict in record.verdicts]
+    comparisons = [comparison for run in read for comparison in run.comparisons]
+    verdicts = _verdicts(recorded, comparisons)
     _echo_verdicts(verdicts)
-    failed = _said_failures(read, recorded, strict=strict)
+    failed = _said_failures(read, recorded, verdicts, strict=strict)
     click.echo(report.last_line(verdicts))
     if json_file is not None:
-        comparisons = [comparison for run in read for comparison in run.comparisons]
         text = report.run_json(recorded, comparisons, failed)
         write_bytes(json_file, text.encode())
     ctx.exit(1 if failed else 0)
@@ -159,7 +166,7 @@ def show(where: Path | None, baselines: Path | None) -> None:
         raise OptionsError(f"there is no {where}; expected a baseline file, a folder or a run")
     if where is not None and where.is_file() and is_run(where):
         run = read_run(where)
-        verdicts = [verdict for record in run.recorded for verdict in record.verdicts]
+        verdicts = _verdicts(run.recorded, run.comparisons)
         _echo_verdicts(verdicts)
         if run.comparisons:
             _echo(report.comparisons(run.comparisons, width=_width(), color=_color()))
@@ -273,6 +280,11 @@ def _judged(gate: Gate, recorded: Recorded) -> Recorded:
     return replace(recorded, verdicts=gate.judge(recorded.measurement, recorded.limits))
 
 
+def _verdicts(recorded: Sequence[Recorded], compared: Sequence[Comparison]) -> list[Verdict]:
+    found = [verdict for record in recorded for verdict in record.verdicts]
+    return [*found, *(comparison.verdict for comparison in compared if comparison.verdict)]
+
+
 def _echo_verdicts(verdicts: Sequence[Verdict]) -> None:
     blocks = (
         report.table(verdicts, width=_width(), color=_color()),
@@ -281,7 +293,9 @@ def _echo_verdicts(verdicts: Sequence[Verdict]) -> None:
     _echo("\n\n".join(block for block in blocks if block))
 
 
-def _said_failures(runs: Sequence[Run], recorded: Sequence[Recorded], *, strict: bool) -> bool:
+def _said_failures(
+    runs: Sequence[Run], recorded: Sequence[Recorded], verdicts: Sequence[Verdict], *, strict: bool
+) -> bool:
     """
     Say what the verdicts don't show, and return whether anything failed.
     """
@@ -298,7 +312,7 @@ def _said_failures(runs: Sequence[Run], recorded: Sequence[Recorded], *, strict:
     if not recorded:
         click.echo("kernelperf: the run holds no measurement")
     failing = FAILING | FAILING_STRICT if strict else FAILING
-    slow = any(v.judged and v.status in failing for r in recorded for v in r.verdicts)
+    slow = any(verdict.judged and verdict.status in failing for verdict in verdicts)
     cut_off = strict and (not recorded or not all(run.complete for run in runs))
     return slow or bool(broken or unseen) or cut_off
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_kernelperf.model import (
         Comparison,
         Measurement,
+        Problem,
         Recorded,
     )
 
@@ -154,16 +155,17 @@ class KernelPerf(Result):
         if self._bench is None or self._place is None:
             room = self._room()
             single = {label: room.call_once(one) for label, one in subjects.items()}
-            _raise_disagreement(single, reference, options)
+            _raise_problem(_disagreement(single, reference) if options.deterministic else None)
             return Compared(single, None)
         outputs, comparison = self._bench.compare(
             self._place, subjects, options, reference=reference, name=key
         )
-        _raise_problems(comparison.measurements.values())
-        _raise_disagreement(outputs, reference, options)
-        if options.deterministic:
-            comparison = _with_differences(comparison, outputs)
+        if comparison.problem is None and options.deterministic:
+            comparison = _checked(comparison, outputs)
+        # Before it is raised: a record that leaves the failure out would tell less than the run.
         self.comparisons.append(comparison)
+        _raise_problems(comparison.measurements.values())
+        _raise_problem(comparison.problem)
         return Compared(outputs, comparison)
 
     def __getitem__(self, name: str) -> Result:
@@ -305,20 +307,36 @@ def _raise_problems(measurements: Iterable[Measurement]) -> None:
             )
 
 
-def _raise_disagreement(outputs: Mapping[str, Any], reference: str, options: Options) -> None:
+def _raise_problem(problem: Problem | None) -> None:
     __tracebackhide__ = True
-    if not options.deterministic:
-        return
+    if problem is not None:
+        raise KernelPerfFailure(f"INVALID ({problem.code})\n  {problem.message}")
+
+
+def _disagreement(outputs: Mapping[str, Any], reference: str) -> Problem | None:
     from pytest_kernelperf.measure.agreement import disagreement
+    from pytest_kernelperf.model import Problem
 
     for name, output in outputs.items():
         difference = disagreement(outputs[reference], output)
         if difference is not None:
-            raise KernelPerfFailure(
-                f"INVALID (WRONG_OUTPUT)\n  {name!r} does not agree with {reference!r}, so their "
-                f"times say nothing about each other: {difference}. Make them compute the same, "
-                "or declare them random with deterministic=False"
+            return Problem(
+                "WRONG_OUTPUT",
+                f"{name!r} does not agree with {reference!r}, so their times say nothing about "
+                f"each other: {difference}. Make them compute the same, or declare them random "
+                "with deterministic=False",
             )
+    return None
+
+
+def _checked(comparison: Comparison, outputs: Mapping[str, Any]) -> Comparison:
+    """
+    Return the comparison with how far the outputs are apart; INVALID if that is too far.
+    """
+    problem = _disagreement(outputs, comparison.reference)
+    if problem is not None:
+        return replace(comparison, ratios=(), problem=problem)
+    return _with_differences(comparison, outputs)
 
 
 def _with_differences(comparison: Comparison, outputs: Mapping[str, Any]) -> Comparison:

@@ -64,8 +64,9 @@ class Outcome:
         """
         All verdicts of the test, shown and judged.
         """
-        found = tuple(verdict for one in self.recorded for verdict in one.verdicts)
-        return (*found, self.unmeasured) if self.unmeasured else found
+        found = [verdict for one in self.recorded for verdict in one.verdicts]
+        found += [one.verdict for one in self.comparisons if one.verdict]
+        return (*found, self.unmeasured) if self.unmeasured else tuple(found)
 
 
 def pack(outcome: Outcome) -> str:
@@ -258,13 +259,15 @@ class Ledger:
         """
         Return the failed tests whose records do not tell so: a judge of the record must know.
         """
-        told = {
-            outcome.nodeid
-            for outcome in self._outcomes
-            for one in outcome.recorded
-            if not one.body_passed or any(fails(each, self._settings) for each in one.verdicts)
-        }
+        told = {one.nodeid for one in self._outcomes if self._tells_failure(one)}
         return tuple(nodeid for nodeid in self._failed if nodeid not in told)
+
+    def _tells_failure(self, outcome: Outcome) -> bool:
+        # What was not measured has a verdict and no record.
+        recorded = [verdict for verdict in outcome.verdicts if verdict is not outcome.unmeasured]
+        return any(fails(each, self._settings) for each in recorded) or not all(
+            one.body_passed for one in outcome.recorded
+        )
 
     def _update(self) -> None:
         if not self._settings.updating:

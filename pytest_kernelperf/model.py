@@ -407,6 +407,10 @@ class Ratio:
 class Comparison:
     """
     Callables measured interleaved in one run.
+
+    Attributes:
+        ratios: Empty where the comparison is INVALID.
+        problem: Why it is: a callable's own problem, or outputs that disagree.
     """
 
     label: str
@@ -414,6 +418,18 @@ class Comparison:
     ratios: tuple[Ratio, ...]
     case: Case | None = None
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    problem: Problem | None = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """
+        The INVALID verdict that a problem is; None without one: ratios are not judged.
+        """
+        if self.problem is None or self.case is None:
+            return None
+        return Verdict(
+            self.case, 50.0, Status.INVALID, self.problem.code, sentence=self.problem.message
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class Body:
 #: A test's fixture object, and the state of its body.
 FIXTURE = pytest.StashKey[KernelPerf]()
 BODY = pytest.StashKey[Body]()
+#: The verdict that failed a test, in one line.
+HEADLINE = pytest.StashKey[str]()
 #: What `requires=` found missing.
 MISSING = pytest.StashKey[str]()
 #: The measuring room; a conftest of our own tests puts a scripted one here.
@@ -156,6 +158,7 @@ class MeasuringRun:
             def rerun(verdict: Verdict) -> str:
                 return self._rerun_command(item.nodeid)
 
+            item.stash[HEADLINE] = report.headline(failing)
             raise KernelPerfFailure(report.reasons(failing, rerun=rerun))
         return result
 
@@ -337,8 +340,8 @@ def _verdict_repr(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException
     shown = excinfo.getrepr(style="value")
     crash = getattr(shown, "reprcrash", None)
     if crash is not None:
-        # What the short summary and JUnit quote: the status rather than the exception's name.
-        crash.message = str(excinfo.value).splitlines()[0]
+        # What the short summary and JUnit quote, behind the test's name: so not the name again.
+        crash.message = item.stash.get(HEADLINE, str(excinfo.value).splitlines()[0])
         crash.path, crash.lineno = str(item.path), (item.location[1] or 0) + 1
     return shown
 

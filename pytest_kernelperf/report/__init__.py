@@ -4,11 +4,12 @@ Turns verdicts into terminal text and JSON; returns text, prints nothing.
 
 from pytest_kernelperf.report.json_document import run_json
 from pytest_kernelperf.report.tables import baseline_table, comparisons, table
-from pytest_kernelperf.report.texts import last_line, reasons, update_lines
+from pytest_kernelperf.report.texts import headline, last_line, reasons, update_lines
 
 __all__ = [
     "baseline_table",
     "comparisons",
+    "headline",
     "last_line",
     "reasons",
     "run_json",

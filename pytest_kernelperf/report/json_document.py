@@ -45,6 +45,7 @@ def run_json(
     """
     environments: list[Environment] = []
     verdicts = [verdict for record in recorded for verdict in record.verdicts]
+    verdicts += [each.verdict for each in comparisons if each.verdict]
     document = {
         "schema_version": SCHEMA_VERSION,
         "kind": "kernelperf-results",
@@ -145,6 +146,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
         "label": comparison.label,
         "reference": comparison.reference,
+        "problem": asdict(comparison.problem) if comparison.problem else None,
         "ratios": [
             {
                 "name": ratio.name,

@@ -81,7 +81,7 @@ def table(verdicts: Sequence[Verdict], *, width: int, color: bool) -> str:
 
 def comparisons(found: Sequence[Comparison], *, width: int, color: bool) -> str:
     """
-    Return a table per comparison: each callable's P50 and its speed-up over the reference.
+    Return a table per valid comparison: each callable's P50 and its speed-up over the reference.
     """
     columns = (
         Column("callable", folds=True),
@@ -89,7 +89,7 @@ def comparisons(found: Sequence[Comparison], *, width: int, color: bool) -> str:
         Column("speed-up", right=True),
     )
     blocks = []
-    for comparison in found:
+    for comparison in (each for each in found if each.ratios):
         rows = [
             Row(
                 (

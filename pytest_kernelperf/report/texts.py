@@ -65,6 +65,40 @@ def reasons(verdicts: Sequence[Verdict], *, rerun: Callable[[Verdict], str]) -> 
     return "\n\n".join(blocks)
 
 
+def headline(verdicts: Sequence[Verdict]) -> str:
+    """
+    Return the gist of a failed test in one line, the figure first.
+
+    It stands behind the test's name, in a terminal that cuts it off: it does not repeat the name.
+
+    Args:
+        verdicts: Those that fail the test, at least one.
+    """
+    first = verdicts[0]
+    if first.status is Status.NOT_MEASURED:
+        return f"{first.status.value} {first.sentence}"
+    head = f"{first.status.value} {format_percentile(first.percentile)} [{first.case.timer}]"
+    name = f"; {first.case.name}" if first.case.name else ""
+    more = f"; and {len(verdicts) - 1} more" if len(verdicts) > 1 else ""
+    return f"{head} {_gist(first)}{name}{more}"
+
+
+def _gist(verdict: Verdict) -> str:
+    if verdict.status is Status.REGRESSED:
+        return (
+            f"{format_percent(verdict.change)} (margin "
+            f"{format_percent(verdict.margin, signed=False)}): {format_us(verdict.time_us)}, "
+            f"was {format_us(verdict.baseline_us)}"
+        )
+    if verdict.status is Status.MISSED_TARGET and verdict.time_us is not None:
+        each = " per item" if verdict.per != 1 else ""
+        return (
+            f"{format_us(verdict.time_us / verdict.per)}{each}, "
+            f"target {format_us(verdict.target_us)}"
+        )
+    return f"({verdict.reason})"
+
+
 def update_lines(changes: Sequence[Change]) -> str:
     """
     Return a line per case that an update looked at: what it did, the times, and why.

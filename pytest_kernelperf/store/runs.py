@@ -41,7 +41,7 @@ class Run:
         comparisons: What `kernelperf.compare` measured.
         complete: False if the run was cut off before its end.
         failed: Tests that failed without a record that says so: what raised before it could be
-            measured, what compared callables that disagree, what did not measure at all.
+            measured, what did not measure at all.
     """
 
     name: str

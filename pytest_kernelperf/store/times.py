@@ -1,10 +1,12 @@
 """
 The text form of one round's times: short, readable in a diff, and exact enough for any percentile.
 
-Three forms, chosen by the times alone (docs/baseline-format.md shows each):
+Four forms, chosen by the times alone (docs/baseline-format.md shows each):
 
 * plain: `6.016*120 6.048*300 6.08`, value*count, ascending, microseconds;
-* the same with values on a relative grid, where there would be too many distinct values;
+* rises: `6.016*120 ns 32*300 32`, the same where many values are whole nanoseconds: after
+  the first, how much each is above the one before;
+* either with values on a relative grid, where there would be too many distinct values;
 * steps: `69.01~ 0*2 3 1 12`, the first value and then how many grid steps each next one is higher.
 
 Writing what was read gives the same text again, so an untouched round never shows in a diff.
@@ -13,12 +15,17 @@ Writing what was read gives the same text again, so an untouched round never sho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
 #: More distinct values than this are put on the grid. Launch rounds of 500 on 32 ns ticks have
 #: 15 to 90; wall times in nanoseconds have as many as samples.
 MAX_DISTINCT = 120
+#: From this many distinct values on nobody reads them one by one, and rises take half the room.
+#: Device rounds have 20 and stay plain.
+MIN_RISES = 30
+#: What parts the first value of a round from the rises above it.
+RISES = "ns"
 #: One grid step, in log time. A value moves by at most half a step, 0.04 %; with the rounding of
 #: the text (0.005 %) that keeps every order statistic, and so every percentile and every
 #: order-statistic interval, within 0.05 %.
@@ -63,6 +70,8 @@ def parse_times(text: str) -> tuple[float, ...]:
     head, *rest = text.split(" ")
     if head.endswith("~"):
         times = tuple(_climb(_number(head[:-1]), rest))
+    elif rest[:1] == [RISES]:
+        times = tuple(_repeat(_values(head, rest[1:]), _number))
     else:
         times = tuple(_repeat(text.split(" "), _number))
     if any(low > high for low, high in pairwise(times)):
@@ -71,8 +80,38 @@ def parse_times(text: str) -> tuple[float, ...]:
 
 
 def _counted(texts: Sequence[str]) -> str:
-    runs = ((text, len(list(same))) for text, same in groupby(texts))
-    return " ".join(text if count == 1 else f"{text}*{count}" for text, count in runs)
+    runs = [(text, len(list(same))) for text, same in groupby(texts)]
+    whole = [_nanoseconds(text) for text, _ in runs]
+    if len(runs) < MIN_RISES or not all(whole):
+        return " ".join(_times_of(text, count) for text, count in runs)
+    (first, count), *rest = runs
+    rises = (high - low for low, high in pairwise(whole))
+    steps = (_times_of(str(rise), count) for rise, (_, count) in zip(rises, rest, strict=True))
+    return " ".join([_times_of(first, count), RISES, *steps])
+
+
+def _times_of(text: str, count: int) -> str:
+    return text if count == 1 else f"{text}*{count}"
+
+
+def _nanoseconds(text: str) -> int:
+    """
+    Return a value's whole nanoseconds; 0 if it has a fraction of one, or is 1 ms or more.
+    """
+    count = round(float(text) * 1000)
+    return count if count < 1_000_000 and _digits(count / 1000) == text else 0
+
+
+def _values(head: str, rises: Sequence[str]) -> Iterator[str]:
+    """
+    Return the parts of the plain form that rises stand for.
+    """
+    yield head
+    count = round(_number(head.partition("*")[0]) * 1000)
+    for part in rises:
+        rise, star, repeats = part.partition("*")
+        count += _whole(rise)
+        yield f"{_digits(count / 1000)}{star}{repeats}"
 
 
 def _digits(time_us: float) -> str:
@@ -99,7 +138,7 @@ def _climb(first_us: float, rises: Sequence[str]) -> Iterator[float]:
         yield float(_digits(_grid_value(index)))
 
 
-def _repeat(parts: Sequence[str], read: Callable[[str], float]) -> Iterator[float]:
+def _repeat(parts: Iterable[str], read: Callable[[str], float]) -> Iterator[float]:
     total = 0
     for part in parts:
         value, star, count = part.partition("*")

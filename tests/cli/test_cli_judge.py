@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelperf.model import Status
+from pytest_kernelperf.model import Comparison, Problem, Status
 from pytest_kernelperf.store.runs import RunWriter
 
 
@@ -198,6 +198,20 @@ def test_a_card_without_baselines_has_none(kernelperf, baseline, record, make) -
     assert 0 == result.exit_code
     assert "NO_BASELINE" in result.output
     assert "nvidia-h100-80gb-hbm3" in result.output
+
+
+def test_a_comparison_that_was_invalid_fails(kernelperf, make, tmp_path: Path) -> None:
+    case = make.recorded(name="new").measurement.case
+    problem = Problem("WRONG_OUTPUT", "'b' does not agree with 'a'")
+    writer = RunWriter(tmp_path / "run.jsonl")
+    writer.append(Comparison(case.label, "a", (), case=case, problem=problem))
+    writer.close()
+    result = kernelperf("judge", tmp_path / "run.jsonl", "--json", tmp_path / "run.json")
+    document = json.loads((tmp_path / "run.json").read_text())
+
+    assert 1 == result.exit_code
+    assert "kernelperf: 0 judged, 1 NOT judged (1 INVALID)" == result.output.splitlines()[-1]
+    assert ({"INVALID": 1}, True) == (document["counts"]["statuses"], document["exit_failed"])
 
 
 def test_the_live_verdicts_of_a_run_are_not_trusted(kernelperf, baseline, record, make) -> None:

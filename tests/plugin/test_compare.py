@@ -94,8 +94,57 @@ def test_an_invalid_callable_fails_the_test_and_gives_no_ratio(project):
     result = project.run("--kernelperf", "--kernelperf-record", "run.jsonl")
 
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["E *INVALID *(POISON_LEFT)"])
-    assert project.read_run().comparisons == ()
+    result.stdout.fnmatch_lines(
+        ["E *INVALID *(POISON_LEFT)", "kernelperf: 0 judged, 1 NOT judged (1 INVALID)"]
+    )
+    (comparison,) = project.read_run().comparisons
+    assert (comparison.ratios, comparison.problem.code) == ((), "POISON_LEFT")
+
+
+DISAGREE = """
+    def test_it(kernelperf):
+        kernelperf.compare({"a": abs, "b": lambda x: x}, (-1,), reference="a")
+"""
+
+
+def test_a_comparison_that_fails_is_counted_and_recorded(project):
+    """
+    The last line, the JSON document and the record tell what the exit status tells.
+    """
+    project.write(DISAGREE)
+
+    result = project.run(
+        "--kernelperf", "--kernelperf-record", "run.jsonl", "--kernelperf-json", "run.json"
+    )
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.outlines[-1] == "kernelperf: 0 judged, 1 NOT judged (1 INVALID)"
+    (comparison,) = project.read_run().comparisons
+    assert (comparison.ratios, comparison.problem.code) == ((), "WRONG_OUTPUT")
+    assert {"a", "b"} == set(comparison.measurements)
+    assert project.read_run().failed == ()
+    document = project.read_json()
+    assert document["exit_failed"]
+    assert {"judged": 0, "not_judged": 1, "statuses": {"INVALID": 1}} == document["counts"]
+    (shown,) = document["comparisons"]
+    assert (shown["ratios"], shown["problem"]["code"]) == ([], "WRONG_OUTPUT")
+
+
+def test_a_comparison_that_fails_fails_its_test_even_if_the_test_swallows_it(project):
+    project.write(
+        """
+        import contextlib
+
+        def test_it(kernelperf):
+            with contextlib.suppress(AssertionError):
+                kernelperf.compare({"a": abs, "b": lambda x: x}, (-1,), reference="a")
+        """
+    )
+
+    result = project.run("--kernelperf")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["FAILED *test_it - INVALID *(WRONG_OUTPUT)*"])
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_a_slower_kernel_fails_its_test_and_only_its_test(baselined):
             "REGRESSED test_it.py::test_a*",
             "*rerun: python -m pytest test_it.py::test_a --kernelperf",
             "test_a *REGRESSED*",
-            "FAILED test_it.py::test_a - REGRESSED test_it.py::test_a *",
+            "FAILED test_it.py::test_a - REGRESSED P50 [[]device] +30.00 % *",
             "kernelperf: 2 judged",
         ]
     )
@@ -73,7 +73,9 @@ def test_a_missed_target_fails_the_test(project):
     result.stdout.fnmatch_lines(["FAILED test_it.py::test_it - MISSED_TARGET *"])
 
 
-def test_the_verdict_is_raised_after_the_body_so_that_the_next_one_is_not_hidden(project):
+def test_the_verdict_is_raised_after_the_body_so_that_the_next_one_is_not_hidden(
+    project, monkeypatch
+):
     project.write(
         """
         def test_it(kernelperf):
@@ -84,12 +86,18 @@ def test_the_verdict_is_raised_after_the_body_so_that_the_next_one_is_not_hidden
     )
     project.run("--kernelperf-update")
     project.times(10.0, first=13.0, second=14.0)
+    monkeypatch.setenv("COLUMNS", "160")
 
     result = project.run("--kernelperf", "-s")
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*reached the end*", "REGRESSED *test_it first*", "REGRESSED *test_it second*"]
+        [
+            "*reached the end*",
+            "REGRESSED *test_it first*",
+            "REGRESSED *test_it second*",
+            "FAILED *test_it - REGRESSED P50 [[]device] +30.00 % *; first; and 1 more",
+        ]
     )
 
 
@@ -182,7 +190,23 @@ def test_junit_reports_the_slower_kernel_as_the_tests_failure(baselined):
 
     text = (baselined.path / "junit.xml").read_text()
     assert 'failures="1"' in text
-    assert '<failure message="REGRESSED test_it.py::test_a' in text
+    assert (
+        '<failure message="REGRESSED P50 [device] +30.00 % (margin 5.00 %): 13.00 µs, was ' in text
+    )
+
+
+def test_the_short_summary_shows_the_change_in_a_narrow_terminal(baselined, monkeypatch):
+    """The line is cut off at the terminal's width, so the name must not be said twice."""
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("BUILD_NUMBER", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    baselined.times(10.0, test_a=13.0)
+
+    result = baselined.run("--kernelperf")
+
+    (line,) = [line for line in result.outlines if line.startswith("FAILED ")]
+    assert line.startswith("FAILED test_it.py::test_a - REGRESSED P50 [device] +30.00 %")
+    assert len(line) <= 80
 
 
 @pytest.mark.parametrize(

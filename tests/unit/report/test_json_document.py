@@ -149,6 +149,7 @@ def test_comparisons_are_listed() -> None:
         {
             "label": "x",
             "reference": "a",
+            "problem": None,
             "ratios": [
                 {
                     "name": "b",

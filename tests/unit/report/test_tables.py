@@ -177,6 +177,10 @@ def test_nothing_measured_is_no_table() -> None:
     assert "" == report.table([], width=80, color=False)
 
 
+def test_a_comparison_without_ratios_has_no_table() -> None:
+    assert "" == report.comparisons([Comparison("x", "a", ())], width=80, color=False)
+
+
 def test_a_comparison_shows_times_and_speed_ups() -> None:
     comparison = Comparison(
         "forward",

@@ -14,6 +14,7 @@ from made_up import (
     IMPROVED,
     INCOMPARABLE,
     INVALID,
+    MISSED,
     PROVISIONAL,
     REGRESSED,
     SHOWN,
@@ -50,6 +51,29 @@ def test_the_last_line_counts_what_was_and_what_was_not_judged(
     verdicts: list[Verdict], line: str
 ) -> None:
     assert line == report.last_line(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "line"),
+    [
+        ([REGRESSED], "REGRESSED P50 [device] +5.00 % (margin 1.50 %): 3.168 µs, was 3.170 µs"),
+        ([MISSED], "MISSED_TARGET P50 [device] 3.168 µs, target 3.000 µs"),
+        (
+            [replace(MISSED, per=2.0, target_us=1.0)],
+            "MISSED_TARGET P50 [device] 1.584 µs per item, target 1.000 µs",
+        ),
+        ([INVALID], "INVALID P50 [device] (WRONG_OUTPUT)"),
+        ([UNMEASURED], "NOT_MEASURED Nothing was measured."),
+        (
+            [replace(BARE, case=replace(CASE, name="bwd")), MISSED, MISSED],
+            "NO_BASELINE P50 [device] (NO_BASELINE); bwd; and 2 more",
+        ),
+    ],
+)
+def test_a_headline_says_status_and_figure_without_the_tests_name(
+    verdicts: list[Verdict], line: str
+) -> None:
+    assert line == report.headline(verdicts)
 
 
 def test_a_reason_is_a_paragraph_with_code_sentence_and_command() -> None:
