@@ -13,6 +13,7 @@ from pytest_kernelperf.measure.graph import Captured, CaptureFailedError, captur
 from pytest_kernelperf.measure.inputs import InARow, InputSets, Lane, in_turn
 from pytest_kernelperf.measure.nvml import Reading, nvml_card
 from pytest_kernelperf.measure.records import round_of
+from pytest_kernelperf.measure.rounds import run_rounds
 from pytest_kernelperf.measure.subject import Job, Taken
 from pytest_kernelperf.measure.trial import (
     SYNCHRONISES,
@@ -105,25 +106,23 @@ def _take(
     card: Card,
     progress: Callable[[str], None],
 ) -> dict[str, Taken]:
-    rounds: dict[str, list[Round]] = {lane.name: [] for lane in lanes}
-    problems: dict[str, Problem | None] = {lane.name: None for lane in lanes}
-    for number in range(plan.rounds):
-        progress(f"device round {number + 1}/{plan.rounds}")
-        for name, (measured, problem) in _round(lanes, trials, plan, job, card).items():
-            rounds[name].append(measured)
-            problems[name] = problem
-        if any(problems.values()):
-            break  # What is wrong fails the test; the others' times would be for nothing.
+    found = run_rounds(
+        "device",
+        trials,
+        plan.rounds,
+        lambda: _round(lanes, trials, plan, job, card),
+        progress,
+    )
     return {
-        lane.name: Taken(
-            method=trials[lane.name].method,
+        name: Taken(
+            method=trials[name].method,
             plan=plan,
-            rounds=tuple(rounds[lane.name]),
-            kernels=trials[lane.name].kernels,
-            notes=trials[lane.name].notes,
-            problem=problems[lane.name],
+            rounds=rounds,
+            kernels=trials[name].kernels,
+            notes=trials[name].notes,
+            problem=problem,
         )
-        for lane in lanes
+        for name, (rounds, problem) in found.items()
     }
 
 

@@ -16,6 +16,7 @@ from pytest_kernelperf.measure.card import Card, rest
 from pytest_kernelperf.measure.inputs import InputSets, Lane, in_turn
 from pytest_kernelperf.measure.nvml import Reading, nvml_card
 from pytest_kernelperf.measure.records import round_of
+from pytest_kernelperf.measure.rounds import run_rounds
 from pytest_kernelperf.measure.subject import Job, Taken
 from pytest_kernelperf.measure.trial import hidden_work, hides_work
 from pytest_kernelperf.model import Plan, Problem, Round
@@ -73,18 +74,16 @@ def take_wall(
     """
     Measure what a lone caller waits, samples of the lanes interleaved.
     """
-    rounds: dict[str, list[Round]] = {lane.name: [] for lane in lanes}
-    problems: dict[str, Problem | None] = {lane.name: None for lane in lanes}
-    for number in range(plan.rounds):
-        progress(f"wall round {number + 1}/{plan.rounds}")
-        for name, (measured, problem) in _round(lanes, plan, job, card).items():
-            rounds[name].append(measured)
-            problems[name] = problem
-        if any(problems.values()):
-            break  # What is wrong fails the test; the others' times would be for nothing.
+    found = run_rounds(
+        "wall",
+        [lane.name for lane in lanes],
+        plan.rounds,
+        lambda: _round(lanes, plan, job, card),
+        progress,
+    )
     return {
-        lane.name: Taken(METHOD, plan, tuple(rounds[lane.name]), problem=problems[lane.name])
-        for lane in lanes
+        name: Taken(METHOD, plan, rounds, problem=problem)
+        for name, (rounds, problem) in found.items()
     }
 
 

@@ -29,6 +29,7 @@ from pytest_kernelperf.measure.records import (
     launches_of,
     learn_pattern,
 )
+from pytest_kernelperf.measure.rounds import run_rounds
 from pytest_kernelperf.measure.subject import Job, Taken
 from pytest_kernelperf.measure.trial import (
     MAX_NODES,
@@ -139,25 +140,19 @@ def _take(
 ) -> dict[str, Taken]:
     nodes = max(trial.nodes_per_call for trial in trials.values())
     plan = _fitting(plan, ways, nodes)
-    rounds: dict[str, list[Round]] = {lane.name: [] for lane in lanes}
-    problems: dict[str, Problem | None] = {lane.name: None for lane in lanes}
-    for number in range(plan.rounds):
-        progress(f"launch round {number + 1}/{plan.rounds}")
-        for name, (measured, problem) in _round(lanes, ways, plan, job, card).items():
-            rounds[name].append(measured)
-            problems[name] = problem
-        if any(problems.values()):
-            break  # What is wrong fails the test; the others' times would be for nothing.
+    found = run_rounds(
+        "launch", ways, plan.rounds, lambda: _round(lanes, ways, plan, job, card), progress
+    )
     return {
         name: Taken(
-            method=way.method,
+            method=ways[name].method,
             plan=plan,
-            rounds=tuple(rounds[name]),
-            kernels=trials[name].kernels or way.kernels,
-            notes=way.notes,
-            problem=problems[name],
+            rounds=rounds,
+            kernels=trials[name].kernels or ways[name].kernels,
+            notes=ways[name].notes,
+            problem=problem,
         )
-        for name, way in ways.items()
+        for name, (rounds, problem) in found.items()
     }
 
 
