@@ -52,10 +52,10 @@ def format_times(times_us: Sequence[float]) -> str:
         raise ValueError(f"times must be positive and finite, got {list(times_us)[:3]!r} ...")
     texts = [_digits(time) for time in ordered]
     if len(set(texts)) <= MAX_DISTINCT:
-        return _counted(texts)
+        return _values_text(texts)
     steps = [_grid_index(time) for time in ordered]
     if len(set(steps)) <= MAX_DISTINCT:
-        return _counted([_digits(_grid_value(step)) for step in steps])
+        return _values_text([_digits(_grid_value(step)) for step in steps])
     rises = [str(high - low) for low, high in pairwise(steps)]
     return f"{_digits(_grid_value(steps[0]))}~ {_counted(rises)}"
 
@@ -80,10 +80,17 @@ def parse_times(text: str) -> tuple[float, ...]:
 
 
 def _counted(texts: Sequence[str]) -> str:
+    return " ".join(_times_of(text, len(list(same))) for text, same in groupby(texts))
+
+
+def _values_text(texts: Sequence[str]) -> str:
+    """
+    Return ascending values as counts, or as rises where these take less room.
+    """
     runs = [(text, len(list(same))) for text, same in groupby(texts)]
     whole = [_nanoseconds(text) for text, _ in runs]
     if len(runs) < MIN_RISES or not all(whole):
-        return " ".join(_times_of(text, count) for text, count in runs)
+        return _counted(texts)
     (first, count), *rest = runs
     rises = (high - low for low, high in pairwise(whole))
     steps = (_times_of(str(rise), count) for rise, (_, count) in zip(rises, rest, strict=True))
