@@ -7,11 +7,14 @@ from typing import Any
 import torch
 
 from . import checks, dispatch
+from .autograd_notes import in_forward_mode, mark_written, refuse_tangents
 from .reference import attention_reference
 
 _EMPTY_ROW_LSE = float("-inf")
 # One more element than this between two rows of a tile, and a tile's 32-bit offsets overflow.
 _MAX_ROW_STRIDE = 2**31 // 256
+# Smaller factors are 0 in the kernel's float32, and 0 * -inf makes NaN of a hidden score.
+_MIN_SCALE = 2.0**-126
 
 
 def attention(
@@ -57,7 +60,8 @@ def attention(
     Raises:
         TypeError: If something is no dense tensor or has a dtype without a kernel.
         ValueError: If shapes, devices, `scale` or `out` don't fit, or if `out` is passed together
-            with inputs that need gradients.
+            with inputs that need gradients, or needs one itself.
+        NotImplementedError: On CUDA, if an input has a forward-mode derivative.
 
     Numerics:
         Scores, softmax and sums are float32; probabilities are rounded to `q`'s dtype before they
@@ -73,9 +77,10 @@ def attention(
         Dao, "FlashAttention-2" (2023); Milakov & Gimelshein, "Online normalizer calculation for
         softmax" (2018).
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return _through_op(q, k, v, causal, scale, out, return_lse)
-    if type(q) is type(k) is type(v) is torch.Tensor and not _needs_gradients(q, k, v):
+    plain = type(q) is type(k) is type(v) is torch.Tensor
+    if plain and not _needs_gradients(q, k, v) and not in_forward_mode():
         # From here to the launch every line is on the host's critical path: attributes, one
         # dictionary look-up, no checks. A key that is found has passed them all once.
         plan = dispatch.plans.get(dispatch.plan_key(q, k, v, causal, scale, out, return_lse))
@@ -83,7 +88,9 @@ def attention(
             if out is None:
                 result = torch.empty_like(q)
             else:
+                checks.check_out_needs_no_gradient(out)
                 checks.check_no_overlap(out, q, k, v)
+                mark_written(out)
                 result = out
             lse = _empty_lse(q) if return_lse else None
             if plan(q, k, v, result, lse):
@@ -160,7 +167,11 @@ def _forward(
     Returns:
         (out, lse), lse None unless wanted.
     """
-    out = torch.empty_like(q) if out is None else out
+    refuse_tangents(q, k, v)
+    if out is None:
+        out = torch.empty_like(q)
+    else:
+        mark_written(out)
     lse = _empty_lse(q) if want_lse else None
     if q.numel() == 0:
         return out, lse
@@ -168,7 +179,9 @@ def _forward(
         return out.zero_(), lse.fill_(_EMPTY_ROW_LSE) if lse is not None else None
     plain_q, scale = _with_positive_scale(q, scale)
     inputs = (_readable(plain_q), _readable(k), _readable(v))
-    target = out if out.stride(2) < _MAX_ROW_STRIDE else torch.empty_like(out).contiguous()
+    target = out
+    if not _has_near_dense_rows(out):  # such as the strides of a q whose last stride is not 1
+        target = torch.empty_like(out, memory_format=torch.contiguous_format)
     plan = dispatch.run(
         *inputs, target, lse, scale=scale, causal=causal, causal_offset=causal_offset
     )
@@ -189,17 +202,23 @@ def _with_positive_scale(q: torch.Tensor, scale: float) -> tuple[torch.Tensor, f
     """
     Move the sign of the scale into q: the kernel takes the maximum before it scales.
 
-    Negation is exact, and so is 0 * q, which also keeps the NaN that 0 * NaN should give.
+    Negation is exact, and so is 0 * q, which also keeps the NaN that 0 * NaN should give. A factor
+    too small for float32 counts as 0.
     """
-    if scale > 0:
-        return q, scale
-    return (-q, -scale) if scale < 0 else (q * 0.0, 1.0)
+    if abs(scale) < _MIN_SCALE:
+        return q * 0.0, 1.0
+    return (q, scale) if scale > 0 else (-q, -scale)
 
 
 def _readable(tensor: torch.Tensor) -> torch.Tensor:
     """Return the tensor, or a contiguous copy where the kernel's offsets don't reach."""
-    fits = tensor.stride(3) == 1 or tensor.shape[3] == 1
-    return tensor if fits and tensor.stride(2) < _MAX_ROW_STRIDE else tensor.contiguous()
+    return tensor if _has_near_dense_rows(tensor) else tensor.contiguous()
+
+
+def _has_near_dense_rows(tensor: torch.Tensor) -> bool:
+    """Say whether the kernels can walk the tensor: rows dense, and 32-bit offsets apart."""
+    dense = tensor.stride(3) == 1 or tensor.shape[3] == 1
+    return dense and tensor.stride(2) < _MAX_ROW_STRIDE
 
 
 def _on_cpu(
@@ -229,7 +248,8 @@ def _through_op(
     """Call the registered op, which torch.compile keeps as one node and knows the shapes of."""
     if out is not None:
         raise ValueError(
-            "out can't be used under torch.compile or with fake tensors: expected None; "
+            "out can't be used under torch.compile, torch.jit.trace or with fake tensors: expected "
+            f"None, got {type(out).__name__}; "
             "assign the result instead, the compiler places it"
         )
     checks.check_attention_inputs(q, k, v)

@@ -211,8 +211,8 @@ def check_out(out: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tens
 
     Raises:
         TypeError: If `out` is no dense tensor, or of another dtype.
-        ValueError: If shape or device differ, if several of its elements share memory, or if its
-            memory range meets an input's.
+        ValueError: If shape or device differ, if several of its elements share memory, if it
+            requires a gradient, or if its memory range meets an input's.
     """
     check_tensor("out", out, 4, "[batch, nheads, seqlen_q, headdim]")
     check_same("out", out, "q", q)
@@ -229,7 +229,25 @@ def check_out(out: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tens
             f"out has elements that share memory: expected distinct elements, "
             f"got strides {out.stride()} for shape {tuple(out.shape)}; pass a contiguous tensor"
         )
+    check_out_needs_no_gradient(out)
     check_no_overlap(out, q, k, v)
+
+
+def check_out_needs_no_gradient(out: torch.Tensor) -> None:
+    """
+    Require an output whose gradient nobody waits for: writing would cut it from its history.
+
+    Args:
+        out: The tensor that will be written.
+
+    Raises:
+        ValueError: If it requires a gradient while gradients are recorded.
+    """
+    if out.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            "out requires a gradient: expected requires_grad=False, got True; pass out.detach(), "
+            "or call under torch.no_grad()"
+        )
 
 
 def check_no_overlap(out: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:

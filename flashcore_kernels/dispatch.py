@@ -8,7 +8,7 @@ dictionary look-up and one launch. Triton is imported with the first launch, not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ Plan = Callable[
 ]
 # Bounded: a cache that grows by one key a step makes a new key every step.
 MAX_PLANS = 4096
+MAX_HEADS = 65535  # the plain kernel's y axis
 plans: dict[tuple[Any, ...], Plan] = {}
 
 
@@ -55,7 +56,7 @@ def plan_key(
         causal,
         scale,
         return_lse,
-        _out_key(out) if isinstance(out, torch.Tensor) else None,
+        _out_key(out) if isinstance(out, torch.Tensor) else type(out),
     )
 
 
@@ -109,12 +110,36 @@ def run(
     if q.is_cuda and q.device.index != torch.cuda.current_device():
         with torch.cuda.device(q.device):
             return run(q, k, v, out, lse, **mask)
-    if q.shape[0] <= MAX_BATCH:
+    if q.shape[0] <= MAX_BATCH and q.shape[1] <= MAX_HEADS:
         return _launch(q, k, v, out, lse, **mask)
-    for start in range(0, q.shape[0], MAX_BATCH):
-        part = slice(start, start + MAX_BATCH)
-        _launch(q[part], k[part], v[part], out[part], None if lse is None else lse[part], **mask)
+    for of_q, of_k in _parts(q.shape[0], q.shape[1], k.shape[1], MAX_BATCH):
+        of_lse = None if lse is None else lse[of_q]
+        _launch(q[of_q], k[of_k], v[of_k], out[of_q], of_lse, **mask)
     return None
+
+
+def _parts(
+    batch: int, nheads: int, nheads_k: int, max_batch: int
+) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """
+    Cut [batch, nheads] into (slices of q, slices of k) that each fit into one grid.
+
+    Heads are cut sequence by sequence, so that every part of lse stays contiguous, and between key
+    heads, or within one where its group alone is too large.
+    """
+    if nheads <= MAX_HEADS:
+        for start in range(0, batch, max_batch):
+            part = (slice(start, start + max_batch), slice(None))
+            yield part, part
+        return
+    group = nheads // nheads_k
+    step = max(1, MAX_HEADS // group)
+    for b in range(batch):
+        for first in range(0, nheads_k, step):
+            stop = min(first + step, nheads_k)
+            for head in range(first * group, stop * group, MAX_HEADS):
+                heads = slice(head, min(head + MAX_HEADS, stop * group))
+                yield (slice(b, b + 1), heads), (slice(b, b + 1), slice(first, stop))
 
 
 def _launch(

@@ -11,10 +11,13 @@ from functools import cache
 
 import torch
 
+from .autograd_notes import mark_written, refuse_tangents
 from .checks import (
     check_dtype,
+    check_flag,
     check_grouped_heads,
     check_headdim,
+    check_no_overlap,
     check_out,
     check_same,
     check_tensor,
@@ -81,7 +84,7 @@ def attention_with_kv_cache(
         one, has out 0 and lse -inf.
 
     Raises:
-        TypeError: For something that is no dense tensor, a wrong dtype, a scale that is no number.
+        TypeError: For something that is no dense tensor, a wrong dtype, a wrong scale or flag.
         ValueError: For shapes, strides or devices that do not fit; on a CPU also for lengths that
             are negative or leave no room for `k`.
         NotImplementedError: If gradients are asked for: the cache is written in place.
@@ -103,6 +106,7 @@ def attention_with_kv_cache(
     _check_inputs(q, k_cache, v_cache, cache_seqlens)
     _check_new_tokens(k_cache, v_cache, k, v)
     _refuse_gradients(q, k_cache, v_cache, k, v)
+    check_flag("causal", causal)
     factor = softmax_scale(scale, q.shape[3])
     if torch.compiler.is_compiling():
         return _through_op(
@@ -110,6 +114,11 @@ def attention_with_kv_cache(
         )
     if out is not None:
         check_out(out, q, k_cache, v_cache)
+        if k is not None and v is not None:
+            check_no_overlap(out, q, k, v)
+        mark_written(out)
+    if k is not None:
+        mark_written(k_cache, v_cache)
     result, lse = compute(
         q, k_cache, v_cache, cache_seqlens, k, v, causal, factor, out, return_lse=return_lse
     )
@@ -346,6 +355,7 @@ def _check_new_tokens(
 
 
 def _refuse_gradients(*tensors: torch.Tensor | None) -> None:
+    refuse_tangents(*tensors)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         raise NotImplementedError(
             "attention_with_kv_cache has no gradient: expected tensors that don't require one, got "
