@@ -59,9 +59,7 @@ class _Runner:
         """
         Poison and restore, leave the card idle for the gap, and time one sample.
         """
-        for output in self.work.outputs:
-            self.lane.guard.poison(output)
-        self.sets.restore()
+        self.sets.make_ready(self.work.outputs)
         rest(gap_us)
         return self.shoot(self.work.run, self.calls, flush=self.flush)
 
@@ -69,11 +67,7 @@ class _Runner:
         """
         Check the outputs and the inputs that the last sample left.
         """
-        for output in self.work.outputs:
-            problem = self.lane.guard.check_output(output)
-            if problem is not None:
-                return problem
-        return self.sets.check()
+        return self.sets.check(self.work.outputs)
 
 
 def take_device(

@@ -73,10 +73,22 @@ class InputSets:
         for args, kwargs in self._sets if index is None else [self._sets[index % len(self._sets)]]:
             self._lane.guard.restore(args, kwargs)
 
-    def check(self) -> Problem | None:
+    def make_ready(self, outputs: Sequence[Any]) -> None:
         """
-        Look whether the first and the last set that were called are as a call must leave them.
+        Poison the outputs that the calls will write again, and restore what they change.
         """
+        for output in outputs:
+            self._lane.guard.poison(output)
+        self.restore()
+
+    def check(self, outputs: Sequence[Any] = ()) -> Problem | None:
+        """
+        Look whether outputs are right, and the first and the last set as a call must leave them.
+        """
+        for output in outputs:
+            problem = self._lane.guard.check_output(output)
+            if problem is not None:
+                return problem
         last = min(self._called, len(self._sets)) - 1
         for index in sorted({0, last} - {-1}):
             problem = self._lane.guard.check_inputs(*self._sets[index])

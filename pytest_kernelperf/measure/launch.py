@@ -83,9 +83,7 @@ class _Runner:
 
         With "cupti" the times come later, from the records.
         """
-        for output in self.work.outputs:
-            self.lane.guard.poison(output)
-        self.sets.restore()
+        self.sets.make_ready(self.work.outputs)
         rest(gap_us)
         shoot = card.shoot_unblocked if self.way.method == "unblocked" else card.shoot
         shot = shoot(self.work.run, self.work.calls, flush=self.flush)
@@ -101,11 +99,7 @@ class _Runner:
         """
         Check the outputs and the inputs that the last burst left.
         """
-        for output in self.work.outputs:
-            problem = self.lane.guard.check_output(output)
-            if problem is not None:
-                return problem
-        return self.sets.check()
+        return self.sets.check(self.work.outputs)
 
 
 def take_launch(
