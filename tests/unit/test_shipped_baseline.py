@@ -122,6 +122,17 @@ def test_every_verdict_of_the_records_is_the_one_given_live(tmp_path: Path) -> N
         Gate(tmp_path).update(recorded(name), UpdateMode())
 
 
+def test_another_cards_run_is_unchanged_as_it_was_live() -> None:
+    """
+    Recorded on a card that the shipped baseline has never seen.
+    """
+    live = [verdict for one in recorded("other_card") for verdict in one.verdicts]
+    now = judged(Gate(SHIPPED), "other_card")
+
+    assert [flat(v) for v in live] == [to_six_digits(flat(v)) for v in now]
+    assert {(Status.UNCHANGED, "OTHER_CARD"): 36} == Counter((v.status, v.reason) for v in now)
+
+
 def flat(verdict: Verdict) -> dict[str, object]:
     """
     Return a verdict's fields, with the ends of its intervals as fields of their own.
