@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kernelperf.errors import OptionsError, TimerUnavailableError
 from pytest_kernelperf.model import Case, Comparison, Limits, Measurement, Process, Recorded
+from pytest_kernelperf.work import count_work, held_to
 
 if TYPE_CHECKING:
     from pytest_kernelperf.gate import Gate
     from pytest_kernelperf.measure import CallShape, Job, Subject
-    from pytest_kernelperf.model import Environment, Plan
+    from pytest_kernelperf.model import Environment, Peaks, Plan
     from pytest_kernelperf.options import Options
     from pytest_kernelperf.settings import Settings
 
@@ -39,6 +40,8 @@ class Room(Protocol):
     ) -> tuple[Mapping[str, Any], Mapping[str, Measurement]]: ...
 
     def environment(self, device: str) -> Environment: ...
+
+    def peaks(self, device: str) -> Peaks | None: ...
 
     def watch(
         self, seconds: float, label: str, on_hang: Callable[[], None]
@@ -135,6 +138,7 @@ class Bench:
         shape = self.room.inspect_call(subject)
         asks = asks_for(options, choose_timers(options, shape.device), per)
         l2 = choose_l2(options, shape)
+        work = count_work(options, subject, shape, self.room)
         cases = [_case(place, name, ask.timer, l2, options, shape) for ask in asks]
         device_name = self.room.environment(shape.device).device_name
         gate = self.gate(place.path)
@@ -156,7 +160,7 @@ class Bench:
         asked = {ask.timer: ask.limits for ask in asks}
         recorded = []
         for measurement in measurements:
-            signed = self._signed(measurement, place)
+            signed = held_to(work, self._signed(measurement, place))
             limits = asked[measurement.case.timer]
             recorded.append(Recorded(signed, limits, gate.judge(signed, limits)))
         return output, tuple(recorded)

@@ -113,7 +113,7 @@ def judge(
     recorded = [_judged(gate, record) for run in read for record in run.recorded]
     comparisons = [comparison for run in read for comparison in run.comparisons]
     verdicts = _verdicts(recorded, comparisons)
-    _echo_verdicts(verdicts)
+    _echo_verdicts(verdicts, recorded)
     failed = _said_failures(read, recorded, verdicts, strict=strict)
     click.echo(report.last_line(verdicts))
     if json_file is not None:
@@ -167,7 +167,7 @@ def show(where: Path | None, baselines: Path | None) -> None:
     if where is not None and where.is_file() and is_run(where):
         run = read_run(where)
         verdicts = _verdicts(run.recorded, run.comparisons)
-        _echo_verdicts(verdicts)
+        _echo_verdicts(verdicts, run.recorded)
         if run.comparisons:
             _echo(report.comparisons(run.comparisons, width=_width(), color=_color()))
         _echo(_incomplete(run))
@@ -285,9 +285,10 @@ def _verdicts(recorded: Sequence[Recorded], compared: Sequence[Comparison]) -> l
     return [*found, *(comparison.verdict for comparison in compared if comparison.verdict)]
 
 
-def _echo_verdicts(verdicts: Sequence[Verdict]) -> None:
+def _echo_verdicts(verdicts: Sequence[Verdict], recorded: Sequence[Recorded]) -> None:
     blocks = (
         report.table(verdicts, width=_width(), color=_color()),
+        report.limits_lines(each.measurement for each in recorded),
         report.reasons(verdicts, rerun=_rerun),
     )
     _echo("\n\n".join(block for block in blocks if block))

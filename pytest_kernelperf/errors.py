@@ -55,6 +55,12 @@ class BaselineWriteError(KernelPerfError):
     """
 
 
+class CeilingsError(KernelPerfError):
+    """
+    The file of this user's measured ceilings can't be read.
+    """
+
+
 class KernelPerfFailure(KernelPerfError, AssertionError):  # noqa: N818 - a failed test, no error
     """
     A verdict that fails the test: the kernel is slower, misses its target, or is wrong.

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     )
 
 #: Marker keywords that a comparison has no use for.
-_JUDGING = frozenset({"target_us", "percentile", "targets", "per", "percentiles", "max_regression"})
+_JUDGING = frozenset(
+    {
+        *("target_us", "percentile", "targets", "per", "percentiles", "max_regression"),
+        *("flops", "bytes"),
+    }
+)
 
 
 class KernelPerf(Result):
@@ -291,8 +296,8 @@ def _check_comparison_keywords(keywords: Mapping[str, Any]) -> None:
     idle = sorted(_JUDGING.intersection(keywords))
     if idle:
         raise OptionsError(
-            f"kernelperf.compare: {idle[0]}= judges against a target or baseline, and a comparison "
-            "has none: use kernelperf.measure for it"
+            f"kernelperf.compare: {idle[0]}= judges against a target, a baseline or the card, and "
+            "a comparison does not: use kernelperf.measure for it"
         )
 
 

@@ -214,6 +214,7 @@ class Ledger:
         blocks = []
         if not quiet and self.verdicts:
             blocks.append(report.table(self.verdicts, width=width, color=color))
+            blocks.append(report.limits_lines(one.measurement for one in self.recorded))
         if not quiet and self.comparisons:
             blocks.append(report.comparisons(self.comparisons, width=width, color=color))
         if not quiet:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 
 class Status(str, Enum):
@@ -259,6 +260,80 @@ class Checks:
 
 
 @dataclass(frozen=True, slots=True)
+class Peaks:
+    """
+    What a card can't exceed: units times clock, width times clock. None where that is not known.
+
+    Attributes:
+        tflops: Dense 16-bit matrix operations at the highest clock, 10^12 a second.
+        gbs: Memory bandwidth, 10^9 bytes a second.
+    """
+
+    tflops: float | None = None
+    gbs: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """
+    What a card reached when it was asked to (`kernelperf doctor --ceilings`).
+
+    Attributes:
+        copy_gbs: Bytes read plus bytes written by a large copy, 10^9 a second.
+        matmul_tflops: Dtype of the inputs to 10^12 operations a second in a large product.
+        empty_kernel_us: GPU time of a kernel that does nothing, one after the other in a graph.
+        taken: Day, ISO 8601.
+        versions: Of torch, CUDA and driver.
+    """
+
+    copy_gbs: float
+    matmul_tflops: Mapping[str, float]
+    empty_kernel_us: float
+    taken: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """
+    What one call does at least, as its test counts it, and the card's limits that it is held to.
+
+    Attributes:
+        flops: Floating-point operations.
+        moved_bytes: Bytes read plus bytes written, each once.
+        cold_bytes: How many of them a cold call must fetch from memory; 0.0 if inputs are warm.
+        peaks: What the card can't exceed; None where there is no card.
+        ceilings: What it reached; None if nobody measured it.
+    """
+
+    flops: float | None = None
+    moved_bytes: float | None = None
+    cold_bytes: float = 0.0
+    peaks: Peaks | None = None
+    ceilings: Ceilings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """
+    How much of its card's limit a measured call uses.
+
+    Attributes:
+        tflops: 10^12 operations a second; None if nobody counted them.
+        gbs: 10^9 bytes a second.
+        limit: The one that binds: "compute", "memory" or "launch"; "" if none is known.
+        share: The least time that this limit allows, over the measured time.
+        against: "measured" ceilings, "theoretical" peaks, or "".
+    """
+
+    tflops: float | None = None
+    gbs: float | None = None
+    limit: str = ""
+    share: float | None = None
+    against: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """
     Everything one run learned about one case with one timer: raw and complete.
@@ -268,6 +343,7 @@ class Measurement:
             "event-sync" (wall on CUDA) or "host-clock" (wall on CPU). Part of the identity.
         notes: Sentences a reader must see (fallbacks, odd findings), stable order.
         problem: Set if the measurement is INVALID; its times then mean nothing.
+        work: Set if the test counted its operations or bytes.
     """
 
     case: Case
@@ -278,6 +354,7 @@ class Measurement:
     checks: Checks = Checks()
     notes: tuple[str, ...] = ()
     problem: Problem | None = None
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +429,7 @@ class Verdict:
         target_us: The limit per item; `per` as in Limits.
         target_met: True, False, or None where there is no target or the interval straddles it.
         judged: False for percentiles that are only shown.
+        roofline: At P50, if the test counted its operations or bytes.
     """
 
     case: Case
@@ -369,6 +447,7 @@ class Verdict:
     per: float = 1.0
     target_met: bool | None = None
     judged: bool = True
+    roofline: Roofline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,3 +552,44 @@ class UpdateReport:
 
     written: tuple[str, ...]
     changes: tuple[Change, ...]
+
+
+class Level(str, Enum):
+    """
+    What a finding about a machine means for measurements on it.
+
+    OK: as it should be. NOTE: worth knowing, measurements are right. BAD: they can't be trusted.
+    """
+
+    OK = "OK"
+    NOTE = "NOTE"
+    BAD = "BAD"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What one probe of a machine found, or why it found nothing.
+
+    Attributes:
+        facts: By name; empty where the probe does not apply.
+        failure: The error, the time-out or the crash in words; "" if it went well.
+    """
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    One thing that `kernelperf doctor` says.
+
+    Attributes:
+        cure: What to do about it; "" if nothing.
+    """
+
+    topic: str
+    level: Level
+    text: str
+    cure: str = ""

@@ -21,6 +21,8 @@ TIMERS = ("device", "launch", "wall")
 L2_STATES = ("cold", "warm")
 PACES = ("paced",)
 
+#: How much one call does: a number, or a function of the measured callable's arguments.
+Count = float | Callable[..., Any]
 #: Checked values by keyword: what one marker, the ini file or the command line says.
 Layer = Mapping[str, Any]
 
@@ -38,6 +40,8 @@ class Options:
         timers: As named; empty = device for CUDA tensors, wall for the rest.
         l2: "cold", "warm", or None where nobody asked (cold where tensors can rotate).
         requires: "cuda" or "sm_90"; the test is skipped where one is missing.
+        flops: Operations of one call, or a function of its arguments that counts them.
+        moved_bytes: Bytes that one call reads and writes, or a function likewise.
     """
 
     percentiles: tuple[float, ...] = (50.0,)
@@ -54,6 +58,8 @@ class Options:
     check: Callable[[Any], Any] | None = None
     deterministic: bool = True
     requires: tuple[str, ...] = ()
+    flops: Count | None = None
+    moved_bytes: Count | None = None
 
 
 def parse_keywords(keywords: Mapping[str, Any], *, where: str = MARKER) -> dict[str, Any]:
@@ -97,7 +103,7 @@ def merge(layers: Iterable[Layer]) -> Options:
     targets = _merged_targets(merged, depth)
     max_regression = merged.get("max_regression", {})
     percentiles = {*merged.get("percentiles", (50.0,)), *targets, *max_regression}
-    plain = ("per", "l2", "pace", "rounds", "samples", "mutates", "check", "deterministic")
+    plain = ("per", "l2", "pace", "rounds", "samples", "mutates", "check", "deterministic", "flops")
     return Options(
         percentiles=tuple(sorted(percentiles)),
         targets_us=targets,
@@ -105,6 +111,7 @@ def merge(layers: Iterable[Layer]) -> Options:
         timers=merged.get("timer", ()),
         max_time_s=merged.get("max_time"),
         requires=merged.get("requires", ()),
+        moved_bytes=merged.get("bytes"),
         **{name: merged[name] for name in plain if name in merged},
     )
 
@@ -157,7 +164,13 @@ def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}: {cure}"
 
 
-def _number(value: Any, expected: str = "a number above 0") -> float:
+def number(value: Any, expected: str = "a number above 0") -> float:
+    """
+    Return a positive finite number as float.
+
+    Raises:
+        OptionsError: If it is none, saying what was expected.
+    """
     # bool is an int to Python, but `target_us=True` is never meant.
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value <= 0:
@@ -172,7 +185,7 @@ def _whole(value: Any) -> int:
 
 
 def _percentile(value: Any) -> float:
-    percentile = _number(value, "a percentile between 0 and 100")
+    percentile = number(value, "a percentile between 0 and 100")
     if percentile >= 100:
         raise OptionsError(f"expected a percentile between 0 and 100, got {value!r}")
     return percentile
@@ -193,11 +206,11 @@ def _targets(value: Any) -> dict[float, float]:
             f"expected a dictionary of percentile to microseconds such as {{50: 5, 99: 8}}, "
             f"got {value!r}"
         )
-    return {_percentile(q): _number(limit, "microseconds above 0") for q, limit in value.items()}
+    return {_percentile(q): number(limit, "microseconds above 0") for q, limit in value.items()}
 
 
 def _margin(value: Any) -> float:
-    margin = _number(value, "a fraction above 0 such as 0.02")
+    margin = number(value, "a fraction above 0 such as 0.02")
     if margin > 1:
         raise OptionsError(f"expected a fraction of at most 1, got {value!r}: 2 % is written 0.02")
     return margin
@@ -218,7 +231,7 @@ def _per(value: Any) -> float | str:
                 f"expected a number above 0 or the name of a parameter or fixture, got {value!r}"
             )
         return value
-    return _number(value, "a number above 0 or the name of a parameter or fixture")
+    return number(value, "a number above 0 or the name of a parameter or fixture")
 
 
 def _one_of(kind: str, known: Sequence[str]) -> Callable[[Any], str]:
@@ -262,6 +275,10 @@ def _callable(value: Any) -> Callable[[Any], Any]:
     return value  # type: ignore[no-any-return]
 
 
+def _count(value: Any) -> Count:
+    return value if callable(value) else number(value, "a number above 0 or a function")
+
+
 def _bool(value: Any) -> bool:
     if not isinstance(value, bool):
         raise OptionsError(f"expected True or False, got {value!r}")
@@ -279,7 +296,7 @@ def _requires(value: Any) -> tuple[str, ...]:
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "target_us": lambda value: _number(value, "microseconds above 0"),
+    "target_us": lambda value: number(value, "microseconds above 0"),
     "percentile": _percentile,
     "targets": _targets,
     "per": _per,
@@ -290,11 +307,13 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "pace": _one_of("pace", PACES),
     "rounds": _whole,
     "samples": _whole,
-    "max_time": lambda value: _number(value, "seconds above 0"),
+    "max_time": lambda value: number(value, "seconds above 0"),
     "mutates": _mutates,
     "check": _callable,
     "deterministic": _bool,
     "requires": _requires,
+    "flops": _count,
+    "bytes": _count,
 }
 
 

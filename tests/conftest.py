@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -133,6 +134,16 @@ class Make:
     def entry(self, names: str = "abcde", level_us: float = 3.2, timer: str = "device") -> Entry:
         reference = self.reference(names, level_us, timer)
         return Entry(reference, replace(reference, processes=reference.processes[-1:], margins={}))
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """
+    Give a test an empty cache folder: nobody's ceilings are read or replaced.
+    """
+    folder = tmp_path / "own cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pytest_kernelperf.analysis.margins import margins
 from pytest_kernelperf.analysis.noise import Noise, noise_from
 from pytest_kernelperf.analysis.percentiles import percentile_us
 from pytest_kernelperf.analysis.reasons import Reason
+from pytest_kernelperf.analysis.roofline import physics_problem
 from pytest_kernelperf.analysis.verdicts import judge
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "margins",
     "noise_from",
     "percentile_us",
+    "physics_problem",
 ]

@@ -28,6 +28,7 @@ from pytest_kernelperf.analysis.noise import (
 )
 from pytest_kernelperf.analysis.percentiles import MEDIAN, gives
 from pytest_kernelperf.analysis.reasons import Reason
+from pytest_kernelperf.analysis.roofline import roofline
 from pytest_kernelperf.analysis.sentences import Story, tell
 from pytest_kernelperf.model import (
     Entry,
@@ -35,6 +36,7 @@ from pytest_kernelperf.model import (
     Limits,
     Measurement,
     Process,
+    Roofline,
     Status,
     Verdict,
 )
@@ -309,4 +311,13 @@ def _as_verdict(measurement: Measurement, story: Story, *, judged: bool) -> Verd
         per=story.per,
         target_met=met,
         judged=judged,
+        roofline=_roofline(measurement, story),
     )
+
+
+def _roofline(measurement: Measurement, story: Story) -> Roofline | None:
+    # The median alone: a tail is slow for other reasons than the card's limits.
+    if measurement.work is None or story.time_us is None or story.percentile != MEDIAN:
+        return None
+    case = measurement.case
+    return roofline(measurement.work, case.inputs, case.timer, story.time_us)

@@ -29,7 +29,7 @@ from pytest_kernelperf.measure.subject import (
     refuse_lazy_output,
 )
 from pytest_kernelperf.measure.watchdog import install, watch
-from pytest_kernelperf.model import Environment, Measurement, Plan, Problem, Process
+from pytest_kernelperf.model import Environment, Measurement, Peaks, Plan, Problem, Process
 
 __all__ = [
     "CallShape",
@@ -42,6 +42,7 @@ __all__ = [
     "install",
     "measure",
     "measure_interleaved",
+    "peaks",
     "watch",
 ]
 
@@ -138,6 +139,17 @@ def measure_interleaved(
             taken = _room_for(device).take_interleaved(subjects, guards, job, progress)
         outputs = {name: guard.hand_over() for name, guard in guards.items()}
     return outputs, {name: _measurement(job, taken[name], guards[name]) for name in subjects}
+
+
+def peaks(device: str) -> Peaks | None:
+    """
+    Return what a device can't exceed; None for a CPU, whose limits nobody states.
+    """
+    if device == "cpu":
+        return None
+    from pytest_kernelperf.measure import ceilings
+
+    return ceilings.peaks(int(device.partition(":")[2] or 0))
 
 
 def _take(subject: Subject, guard: Guard, job: Job, progress: Callable[[str], None]) -> Taken:

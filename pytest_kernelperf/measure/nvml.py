@@ -127,6 +127,36 @@ class NvmlCard:
         running = self._ask("nvmlDeviceGetComputeRunningProcesses", self._slice) or ()
         return count_foreign((process.pid for process in running), os.getpid())
 
+    def memory_peak_gbs(self) -> float | None:
+        """
+        Return what the memory's highest clock and its width allow, 10^9 bytes a second.
+        """
+        # 2 is the memory clock (NVML_CLOCK_MEM). It is stated for one edge, and both carry data.
+        clock_mhz = _scaled(self._ask("nvmlDeviceGetMaxClockInfo", self._card, 2), 1.0)
+        width_bits = self._ask("nvmlDeviceGetMemoryBusWidth")
+        if not clock_mhz or not width_bits:
+            return None
+        return round(2 * clock_mhz * int(width_bits) / 8 * 1e-3, 1)
+
+    def readable(self) -> bool:
+        """
+        Return whether NVML knows this card.
+        """
+        return self._card is not None
+
+    def usual_power_limit_w(self) -> float | None:
+        """
+        Return the power limit that the card comes with.
+        """
+        return _scaled(self._ask("nvmlDeviceGetPowerManagementDefaultLimit"), 1e-3)
+
+    def stays_loaded(self) -> bool | None:
+        """
+        Return whether the driver stays loaded while nobody uses the card (persistence mode).
+        """
+        mode = self._ask("nvmlDeviceGetPersistenceMode")
+        return None if mode is None else bool(mode)
+
     def _find(self, uuid: str) -> Any:
         for prefix in ("GPU-", "MIG-", ""):
             handle = self._call("nvmlDeviceGetHandleByUUID", prefix + uuid)

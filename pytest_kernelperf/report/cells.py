@@ -5,7 +5,7 @@ The text of single table cells: numbers with their intervals, and what a verdict
 from __future__ import annotations
 
 from pytest_kernelperf.analysis.reasons import Reason
-from pytest_kernelperf.model import Interval, Status, Verdict
+from pytest_kernelperf.model import Interval, Roofline, Status, Verdict
 from pytest_kernelperf.units import format_percent, format_us
 
 #: What a percentile that is only shown has instead of a status.
@@ -74,6 +74,36 @@ def target_text(verdict: Verdict) -> str:
     if verdict.status is Status.INVALID:
         return format_us(verdict.target_us)
     return f"{format_us(verdict.target_us)} {result}"
+
+
+def limit_text(roofline: Roofline | None) -> str:
+    """
+    Return the rate of the limit that binds, and the share of it: "412 TFLOP/s, 61 % compute".
+    """
+    if roofline is None:
+        return "-"
+    operations = rate_text(roofline.tflops, "TFLOP/s")
+    moved = rate_text(roofline.gbs, "GB/s")
+    first = {"": f"{operations} {moved}".strip(), "memory": moved}.get(roofline.limit, operations)
+    return ", ".join(text for text in (first or moved, share_text(roofline)) if text)
+
+
+def share_text(roofline: Roofline | None) -> str:
+    """
+    Return "61 % compute"; nothing where no limit is known.
+    """
+    if roofline is None or roofline.share is None:
+        return ""
+    return f"{100 * roofline.share:.0f} % {roofline.limit}"
+
+
+def rate_text(rate: float | None, unit: str) -> str:
+    """
+    Return "412 TFLOP/s", three digits; nothing for None.
+    """
+    if rate is None:
+        return ""
+    return f"{rate:.0f} {unit}" if rate >= 99.95 else f"{rate:.3g} {unit}"
 
 
 def _beside(text: str, interval: str) -> str:

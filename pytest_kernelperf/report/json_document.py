@@ -80,6 +80,7 @@ def _measurement(record: Recorded, environments: list[Environment]) -> dict[str,
         "body_passed": record.body_passed,
         "notes": list(measurement.notes),
         "problem": asdict(measurement.problem) if measurement.problem else None,
+        "work": asdict(measurement.work) if measurement.work else None,
         "checks": asdict(measurement.checks),
         "kernels": [asdict(each) for each in measurement.kernels],
         "processes": _processes(measurement, environments),
@@ -135,6 +136,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "target_us": verdict.target_us,
         "per": verdict.per,
         "target_met": verdict.target_met,
+        "roofline": asdict(verdict.roofline) if verdict.roofline else None,
     }
 
 

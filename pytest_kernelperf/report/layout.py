@@ -25,11 +25,13 @@ class Column:
         title: Its heading.
         right: Align by the end, as numbers are.
         folds: Its cells may break over several lines; the others never do.
+        optional: Left out at any width where no row has anything for it.
     """
 
     title: str
     right: bool = False
     folds: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,9 @@ def draw(
         width: Columns of the terminal; exceeded only where even the last step does not fit.
         color: Whether escape codes may be used.
     """
+    unused = {column.title for column in columns if column.optional}
+    for empty in unused.intersection(_empty_titles(columns, rows)):
+        columns, rows = _narrowed(columns, rows, drop(empty))
     for step in (None, *narrowing):
         if step is not None:
             columns, rows = _narrowed(columns, rows, step)

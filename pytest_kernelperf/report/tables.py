@@ -13,6 +13,8 @@ from pytest_kernelperf.analysis import percentile_us
 from pytest_kernelperf.model import Comparison, Entry, Reference, Status, Verdict
 from pytest_kernelperf.report.cells import (
     change_with_interval,
+    limit_text,
+    share_text,
     speedup_with_interval,
     target_text,
     time_with_interval,
@@ -30,13 +32,16 @@ _VERDICT_COLUMNS = (
     Column("change", right=True),
     Column("margin", right=True),
     Column("target", right=True),
+    Column("of limit", right=True, optional=True),
     Column("verdict"),
 )
 # The change's interval and the margin decide, so they go after everything that the verdict or a
 # wider terminal tells as well. A first run has no baseline, and columns of dashes tell nothing.
 _VERDICT_NARROWING = (
     DROP_EMPTY,
+    shorten("of limit"),
     shorten("time"),
+    drop("of limit"),
     drop("baseline"),
     shorten("timer"),
     drop("target"),
@@ -148,12 +153,14 @@ def _verdict_row(verdict: Verdict, previous: Verdict | None, *, with_file: bool)
         change_with_interval(verdict.change, verdict.change_interval),
         format_percent(verdict.margin, signed=False),
         target_text(verdict),
+        limit_text(verdict.roofline),
         verdict_text(verdict),
     )
     short = {
         "timer": "" if same_case else case.timer,
         "time": format_us(verdict.time_us),
         "change": format_percent(verdict.change),
+        "of limit": share_text(verdict.roofline) or limit_text(verdict.roofline),
     }
     style = _STYLES.get(verdict.status, _UNSURE_STYLE) if verdict.judged else _UNJUDGED_STYLE
     return Row(cells, short, style)

@@ -19,7 +19,7 @@ Kernelperf = Callable[..., Result]
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """
     Return the current folder: a project with a test file and no baselines.
     """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 from flashcore_kernels import attention
+from flashcore_kernels.cost import attention_bytes, attention_flops
 from flashcore_kernels.reference import attention_reference
 from pytest_kernelperf import kernel_perf
 
@@ -37,8 +38,31 @@ def relative_rmse(out, expected):
     return ((out.double() - expected.double()).norm() / expected.double().norm()).item()
 
 
+def count_flops(q, k, v):
+    """
+    Return the operations of both matrix products.
+    """
+    batch, nheads, seqlen, headdim = q.shape
+    return attention_flops(batch, nheads, seqlen, k.shape[2], headdim)
+
+
+def count_bytes(q, k, v):
+    """
+    Return the bytes of q, k and v, read once, and of the output, written once.
+    """
+    batch, nheads, seqlen, headdim = q.shape
+    item_bytes = q.element_size()
+    return attention_bytes(
+        batch, nheads, k.shape[1], seqlen, k.shape[2], headdim, itemsize_bytes=item_bytes
+    )
+
+
+counted = kernel_perf(flops=count_flops, bytes=count_bytes)
+
+
 @pytest.mark.parametrize("batch", [8, 16, 32])
 @pytest.mark.parametrize("seqlen", [128, 256, 512])
+@counted
 @kernel_perf(
     target_us=5, per="batch", percentiles=(50, 95, 99), timer=("device", "launch"), requires="sm_90"
 )
@@ -68,6 +92,7 @@ def one_thread():
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("seqlen", [128, 256])
 @pytest.mark.usefixtures("one_thread")
+@counted
 @kernel_perf(max_time=2)
 def test_attention_on_the_cpu(kernelperf, seqlen, batch):
     """

@@ -138,6 +138,7 @@ def real_project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     # Other plugins would be imported anew for each run, which takes longer than the run.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "own cache"))
     return Project(pytester)
 
 

@@ -12,7 +12,16 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from pytest_kernelperf.measure import CallShape
-from pytest_kernelperf.model import Environment, Gpu, Measurement, Plan, Problem, Process, Round
+from pytest_kernelperf.model import (
+    Environment,
+    Gpu,
+    Measurement,
+    Peaks,
+    Plan,
+    Problem,
+    Process,
+    Round,
+)
 
 PLAN = Plan(calls_per_sample=4, burst=4, gap_us=2000.0, samples=20, rounds=5, input_sets=2)
 CARD = Gpu(
@@ -50,6 +59,9 @@ class ScriptedRoom:
         if device == "cpu":
             return Environment(gpu=None, cpu="Scripted CPU")
         return Environment(gpu=CARD, cpu="Scripted CPU", versions={"torch": "2.11"}, tick_us=0.032)
+
+    def peaks(self, device):
+        return None if device == "cpu" else Peaks(tflops=1000.0, gbs=3000.0)
 
     def watch(self, seconds, label, on_hang):
         return nullcontext()

@@ -27,7 +27,8 @@ ALLOWED = {
     "report": {"errors", "model", "units", "analysis"},
     "gate": {"errors", "model", "units", "analysis", "store"},
 }
-ALLOWED["bench"] = ALLOWED["gate"] | {"options", "settings", "measure", "gate"}
+ALLOWED["work"] = ALLOWED["gate"] | {"options", "measure"}
+ALLOWED["bench"] = ALLOWED["gate"] | {"options", "settings", "measure", "gate", "work"}
 ALLOWED["results"] = ALLOWED["bench"] | {"bench"}
 ALLOWED["fixture"] = ALLOWED["results"] | {"results"}
 ALLOWED["ledger"] = ALLOWED["bench"] | {"bench", "report"}

@@ -77,6 +77,7 @@ def test_a_verdict_has_all_its_numbers() -> None:
             "target_us": 5.0,
             "per": 1.0,
             "target_met": False,
+            "roofline": None,
         }
     ] == measurement["verdicts"]
 
