@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import click
 
 from pytest_kernelperf import report
+from pytest_kernelperf.doctor import doctor
 from pytest_kernelperf.errors import KernelPerfError, OptionsError
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import (
@@ -260,6 +261,9 @@ def write_report(
     else:
         write_bytes(out, text.encode())
         click.echo(f"wrote {out}")
+
+
+main.add_command(doctor)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -2,13 +2,17 @@
 Turns verdicts into terminal text and JSON; returns text, prints nothing.
 """
 
+from pytest_kernelperf.report.checkup import checkup_json, checkup_text
 from pytest_kernelperf.report.json_document import run_json
-from pytest_kernelperf.report.limits import limits_lines
+from pytest_kernelperf.report.limits import ceilings_text, limits_lines
 from pytest_kernelperf.report.tables import baseline_table, comparisons, table
 from pytest_kernelperf.report.texts import headline, last_line, reasons, update_lines
 
 __all__ = [
     "baseline_table",
+    "ceilings_text",
+    "checkup_json",
+    "checkup_text",
     "comparisons",
     "headline",
     "last_line",

@@ -35,7 +35,8 @@ ALLOWED["ledger"] = ALLOWED["bench"] | {"bench", "report"}
 ALLOWED["progress"] = set()
 ALLOWED["session"] = ALLOWED["fixture"] | {"fixture", "ledger", "progress", "report"}
 ALLOWED["plugin"] = ALLOWED["session"] | {"session"}
-ALLOWED["cli"] = ALLOWED["gate"] | {"gate", "report"}
+ALLOWED["doctor"] = ALLOWED["gate"] | {"measure", "report"}
+ALLOWED["cli"] = ALLOWED["gate"] | {"gate", "report", "doctor"}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {"errors", "fixture"}
 
