@@ -17,7 +17,7 @@ from pytest_kernelperf.errors import KernelPerfError, OptionsError
 from pytest_kernelperf.measure.apart import ask_apart
 from pytest_kernelperf.measure.checkup import CEILINGS, PROBES
 from pytest_kernelperf.measure.environment import environment
-from pytest_kernelperf.model import Answer, Ceilings, Environment, Finding, Level
+from pytest_kernelperf.model import Answer, Ceilings, Environment, Finding, Level, Peaks
 from pytest_kernelperf.store.anchor import find_folder_anchor, slug
 from pytest_kernelperf.store.baselines import Baselines
 from pytest_kernelperf.store.ceilings import keep_ceilings, read_ceilings
@@ -81,7 +81,8 @@ def check_up(
     findings = [*diagnose(answers), _baselines_finding(baselines, here)]
     ceilings = None
     if here.gpu is not None:
-        ceilings, finding = _ceilings_of(here, answers.get(CEILINGS.name))
+        peaks = answers["card"].facts.get("peaks", Peaks())
+        ceilings, finding = _ceilings_of(here, peaks, answers.get(CEILINGS.name))
         findings.append(finding)
     click.echo(report.checkup_text(findings, color=_color()))
     if json_file is not None:
@@ -133,7 +134,9 @@ def _baselines_finding(root: Path, here: Environment) -> Finding:
     return Finding("baselines", Level.OK, text)
 
 
-def _ceilings_of(here: Environment, measured: Answer | None) -> tuple[Ceilings | None, Finding]:
+def _ceilings_of(
+    here: Environment, peaks: Peaks, measured: Answer | None
+) -> tuple[Ceilings | None, Finding]:
     """
     Return the card's ceilings, kept if they were measured just now, and what to say of them.
     """
@@ -151,9 +154,11 @@ def _ceilings_of(here: Environment, measured: Answer | None) -> tuple[Ceilings |
     except KernelPerfError as error:
         return None, Finding(topic, Level.BAD, str(error), "delete the file")
     if kept is None:
-        cure = "kernelperf doctor --ceilings"
-        text = "not measured: shares refer to theoretical peaks"
-        return None, Finding(topic, Level.NOTE, text, cure)
+        known = report.peaks_text(peaks)
+        text = (
+            f"not measured: shares refer to theoretical peaks ({known or 'unknown for this card'})"
+        )
+        return None, Finding(topic, Level.NOTE, text, "kernelperf doctor --ceilings")
     return kept, Finding(topic, Level.OK, f"{report.ceilings_text(kept)}; measured {kept.taken}")
 
 

@@ -25,6 +25,8 @@ _PLUGINS = ("pytest-xdist", "pytest-rerunfailures", "flaky", "pytest-retry", "py
 _HOST_SAMPLES = 200
 _CANARY_SHOTS = 15
 _CANARY_RUN_CYCLES = 2_000_000
+#: About 30 ms, longer than a look at the driver takes.
+_READING_CYCLES = 60_000_000
 _PACE_US = 2000.0
 _GRAPH_CALLS = 10
 
@@ -151,7 +153,10 @@ def look_at_state(device: int) -> Mapping[str, Any]:
         card = card_for(device)
         clocks_mhz = _canary_mhz(card) if card.canary else []
         free_bytes, all_bytes = torch.cuda.mem_get_info(device)
-    reading, facts = nvml.read(), nvml.facts()
+        # Read while the card works: an idle one soon lowers its clock.
+        card.spin(_READING_CYCLES)
+        reading, facts = nvml.read(), nvml.facts()
+        torch.cuda.synchronize()
     return {
         "nvml": nvml.readable(),
         "canary_mhz": median(clocks_mhz) if clocks_mhz else None,

@@ -4,7 +4,7 @@ Turns verdicts into terminal text and JSON; returns text, prints nothing.
 
 from pytest_kernelperf.report.checkup import checkup_json, checkup_text
 from pytest_kernelperf.report.json_document import run_json
-from pytest_kernelperf.report.limits import ceilings_text, limits_lines
+from pytest_kernelperf.report.limits import ceilings_text, limits_lines, peaks_text
 from pytest_kernelperf.report.tables import baseline_table, comparisons, table
 from pytest_kernelperf.report.texts import headline, last_line, reasons, update_lines
 
@@ -17,6 +17,7 @@ __all__ = [
     "headline",
     "last_line",
     "limits_lines",
+    "peaks_text",
     "reasons",
     "run_json",
     "table",

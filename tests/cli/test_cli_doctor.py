@@ -9,7 +9,7 @@ import json
 import pytest
 
 from pytest_kernelperf import doctor
-from pytest_kernelperf.model import Answer, Ceilings
+from pytest_kernelperf.model import Answer, Ceilings, Peaks
 from pytest_kernelperf.store.ceilings import keep_ceilings, read_ceilings
 
 CEILINGS = Ceilings(2712.0, {"float16": 689.0}, 1.52, "2026-09-01")
@@ -40,7 +40,7 @@ def machine(monkeypatch):
 
 @pytest.fixture
 def card(make):
-    return {"environment": make.environment()}
+    return {"environment": make.environment(), "peaks": Peaks(1070.4, 3352.3)}
 
 
 def test_this_very_machine_is_looked_at(kernelperf, tmp_path):
@@ -132,6 +132,7 @@ def test_missing_ceilings_and_baselines_are_notes_with_their_cure(kernelperf, ma
     result = kernelperf("doctor")
 
     assert 0 == result.exit_code
+    assert "theoretical peaks (3352 GB/s, 1070 TFLOP/s (16-bit))" in result.output
     assert "-> kernelperf doctor --ceilings" in result.output
     assert "-> pytest --kernelperf-update, five times" in result.output
 
