@@ -82,7 +82,7 @@ def limit_text(roofline: Roofline | None) -> str:
     """
     if roofline is None:
         return "-"
-    operations = rate_text(roofline.tflops, "TFLOP/s")
+    operations = operations_text(roofline.tflops)
     moved = rate_text(roofline.gbs, "GB/s")
     first = {"": f"{operations} {moved}".strip(), "memory": moved}.get(roofline.limit, operations)
     return ", ".join(text for text in (first or moved, share_text(roofline)) if text)
@@ -95,6 +95,15 @@ def share_text(roofline: Roofline | None) -> str:
     if roofline is None or roofline.share is None:
         return ""
     return f"{100 * roofline.share:.0f} % {roofline.limit}"
+
+
+def operations_text(tflops: float | None) -> str:
+    """
+    Return "412 TFLOP/s", or "19.2 GFLOP/s" below one; nothing for None.
+    """
+    if tflops is not None and tflops < 1:
+        return rate_text(1e3 * tflops, "GFLOP/s")
+    return rate_text(tflops, "TFLOP/s")
 
 
 def rate_text(rate: float | None, unit: str) -> str:

@@ -5,6 +5,7 @@ The ceilings that this user's cards reached, kept from one run to the next: one 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -32,10 +33,12 @@ class _Version(msgspec.Struct):
 def default_path() -> Path:
     """
     Return the file in the user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`).
+
+    A user without a home, as in some containers, has it in the temporary folder.
     """
     # The XDG specification: a path that is not absolute counts as none.
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    folder = named if named.is_absolute() else Path.home() / ".cache"
+    folder = named if named.is_absolute() else _home() / ".cache"
     return folder / "kernelperf" / "ceilings.json"
 
 
@@ -71,6 +74,13 @@ def keep_ceilings(card: str, ceilings: Ceilings, path: Path | None = None) -> Pa
         text = to_text(msgspec.to_builtins(document), first="schema_version")
         files.write_bytes(path, text.encode())
     return path
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(tempfile.gettempdir())
 
 
 def _read(path: Path) -> _Document:

@@ -22,6 +22,7 @@ LIMITED = Roofline(tflops=412.3, gbs=81.25, limit="compute", share=0.614, agains
         ({"limit": "memory"}, "81.2 GB/s, 61 % memory"),
         ({"limit": "launch", "tflops": None}, "81.2 GB/s, 61 % launch"),
         ({"limit": "", "share": None}, "412 TFLOP/s 81.2 GB/s"),
+        ({"tflops": 0.01923}, "19.2 GFLOP/s, 61 % compute"),
     ],
 )
 def test_the_rate_beside_a_share_is_the_one_that_its_limit_bounds(changes, expected) -> None:

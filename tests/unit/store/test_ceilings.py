@@ -4,6 +4,7 @@ The file of measured ceilings: found again by card, and never half read.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,3 +67,13 @@ def test_the_file_lies_in_the_users_cache_folder(tmp_path, monkeypatch, cache, e
     folder = Path(expected.format(folder=tmp_path))
 
     assert folder / "kernelperf" / "ceilings.json" == default_path()
+
+
+def test_a_user_without_a_home_is_served_too(monkeypatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+
+    assert Path(tempfile.gettempdir()) in default_path().parents
