@@ -57,7 +57,7 @@ class Case:
         name: The measurement's name within the test; "" for the only one.
         timer: "device", "launch" or "wall".
         l2: "cold" or "warm" ("warm" on a CPU, where it means nothing).
-        pace: "paced".
+        pace: "paced" or "sustained".
         inputs: One line per tensor argument: dtype, shape, stride, device type.
     """
 
@@ -131,9 +131,11 @@ class Round:
         clock_mhz: SM clock read by the canary beside each kept sample; empty without a GPU.
         slack_us: Per burst, host time from the last enqueue to the release: the proof that no host
             time entered; negative where it failed. Empty where nothing was blocked.
-        nvml_clock_mhz, power_w, temperature_c: Read around the round; None where unknown.
+        nvml_clock_mhz, memory_clock_mhz, power_w, temperature_c: Read from the driver around the
+            round; None where unknown.
         throttle: Names of the clock-limiting reasons that NVML reported around the round.
-        foreign_processes: Other processes seen computing on the card around the round.
+        foreign_processes: Other processes seen computing on the card around the round; where the
+            driver does not tell who computes, those that are on it.
     """
 
     times_us: tuple[float, ...]
@@ -142,6 +144,7 @@ class Round:
     clock_mhz: tuple[float, ...] = ()
     slack_us: tuple[float, ...] = ()
     nvml_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
     power_w: float | None = None
     temperature_c: float | None = None
     throttle: tuple[str, ...] = ()

@@ -4,13 +4,14 @@ What a verdict says to a person: one text per reason, with the numbers and what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_kernelperf.analysis.change import ChangeEstimate
 from pytest_kernelperf.analysis.comparability import Difference
 from pytest_kernelperf.analysis.decision import TargetResult
-from pytest_kernelperf.analysis.evidence import Circumstances
+from pytest_kernelperf.analysis.evidence import Circumstances, explained_by_clocks
 from pytest_kernelperf.analysis.intervals import samples_needed
 from pytest_kernelperf.analysis.margins import MIN_PROCESSES
 from pytest_kernelperf.analysis.reasons import MARGIN_BELOW_NOISE, Reason
@@ -90,8 +91,9 @@ def _noisier(story: Story) -> str:
 
 def _clock_moved(story: Story) -> str:
     return (
-        f"{_subject(story)} is slower ({_numbers(story)}), but so was the clock: {_clocks(story)}. "
-        "The kernel is not blamed; let the card rest, or compare at equal clocks."
+        f"{_subject(story)} is slower ({_numbers(story)}), but so was the clock: {_clocks(story)}, "
+        f"which explains up to {_clock_share(story)}. The kernel is not blamed; let the card rest, "
+        "or compare at equal clocks."
     )
 
 
@@ -198,7 +200,7 @@ def _reservations(story: Story) -> list[str]:
         notes.append(f"Beware: {_foreign_clause(story)}.")
     if story.change is None or story.reason == Reason.NOT_JUDGED:
         return notes
-    notes += [_card_note(story), _provisional_note(story)]
+    notes += [_card_note(story), _provisional_note(story), _clock_note(story)]
     if story.change.noisier and story.reason != Reason.NOISIER_THAN_BASELINE:
         notes.append("Its rounds scatter far more than the baseline's; the interval allows for it.")
     # Last, because reports cut the sentence here to repeat this note alone.
@@ -236,6 +238,13 @@ def _provisional_note(story: Story) -> str:
     )
 
 
+def _clock_note(story: Story) -> str:
+    seen = story.seen or Circumstances()
+    if story.status is not Status.REGRESSED or not explained_by_clocks(seen):
+        return ""
+    return f"A lower clock explains at most {_clock_share(story)} of it ({_clocks(story)})."
+
+
 def _subject(story: Story) -> str:
     time = f" ({format_us(story.time_us)})" if story.time_us is not None else ""
     return f"{format_percentile(story.percentile)}{time}"
@@ -266,9 +275,21 @@ def _target_numbers(story: Story) -> str:
 
 def _clocks(story: Story) -> str:
     seen = story.seen or Circumstances()
+    memory = ""
+    if seen.memory_mhz and seen.baseline_memory_mhz and seen.memory_mhz != seen.baseline_memory_mhz:
+        memory = _clock_pair("memory clock", seen.memory_mhz, seen.baseline_memory_mhz)
     if seen.clock_mhz is None or seen.baseline_clock_mhz is None:
-        return "SM clock not known on both sides"
-    return f"SM clock {seen.clock_mhz:.0f} MHz, baseline {seen.baseline_clock_mhz:.0f} MHz"
+        return memory or "SM clock not known on both sides"
+    core = _clock_pair("SM clock", seen.clock_mhz, seen.baseline_clock_mhz)
+    return f"{core}; {memory}" if memory else core
+
+
+def _clock_pair(name: str, now_mhz: float, before_mhz: float) -> str:
+    return f"{name} {now_mhz:.0f} MHz, baseline {before_mhz:.0f} MHz"
+
+
+def _clock_share(story: Story) -> str:
+    return _share(math.expm1(explained_by_clocks(story.seen or Circumstances())))
 
 
 def _foreign_clause(story: Story) -> str:

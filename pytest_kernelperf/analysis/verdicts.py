@@ -254,7 +254,7 @@ def _compare(
         baseline_us=baseline_us,
         margin=margin,
         supported=supported_margin(baseline, prior, card),
-        excuse=excuse(sides.seen, change.relative),
+        excuse=excuse(sides.seen, change.interval.low, margin),
     )
 
 

@@ -30,6 +30,7 @@ class RoundDocument(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
 
     us: str
     foreign: int = 0
+    mem_mhz: float | None = None
     mhz: float | None = None
     nvml_mhz: float | None = None
     p50: float | None = None

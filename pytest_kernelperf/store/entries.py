@@ -137,6 +137,7 @@ def _round_document(round_: Round, timer: str, percentile: RoundPercentile) -> R
     return RoundDocument(
         us=text,
         foreign=round_.foreign_processes,
+        mem_mhz=_rounded(round_.memory_clock_mhz, 4),
         mhz=_rounded(median(round_.clock_mhz), 4) if round_.clock_mhz else None,
         # Read beside the round, not in it: of use only where the canary has nothing better.
         nvml_mhz=None if round_.clock_mhz else _rounded(round_.nvml_clock_mhz, 4),
@@ -232,6 +233,7 @@ def _round(document: RoundDocument) -> Round:
         times_us=parse_times(document.us),
         clock_mhz=() if document.mhz is None else (document.mhz,),
         nvml_clock_mhz=document.nvml_mhz,
+        memory_clock_mhz=document.mem_mhz,
         power_w=document.w,
         throttle=document.throttle,
         foreign_processes=document.foreign,
