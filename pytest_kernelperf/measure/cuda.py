@@ -16,6 +16,7 @@ from pytest_kernelperf.measure.guard import Guard
 from pytest_kernelperf.measure.inputs import Lane
 from pytest_kernelperf.measure.launch import take_launch
 from pytest_kernelperf.measure.plan import choose_plan, shortage
+from pytest_kernelperf.measure.rounds import disturbances
 from pytest_kernelperf.measure.subject import Job, Subject, Taken
 from pytest_kernelperf.measure.trial import Trial, try_out, try_out_alone
 from pytest_kernelperf.model import Plan
@@ -63,9 +64,11 @@ def take_interleaved(
         plan = _plan(lanes, trials, job, card)
         taken = _take(lanes, trials, plan, job, card, progress)
     note = shortage(plan, job.case.timer, job)
-    if note is None:
-        return taken
-    return {name: replace(one, notes=(*one.notes, note)) for name, one in taken.items()}
+    shared = (note,) if note else ()
+    return {
+        name: replace(one, notes=(*one.notes, *disturbances(one.rounds, job), *shared))
+        for name, one in taken.items()
+    }
 
 
 def _try_out(lane: Lane, job: Job, card: Card) -> Trial:

@@ -11,7 +11,7 @@ from pytest_kernelperf.measure.canary import Shot, late, sift
 from pytest_kernelperf.measure.card import Card, rest
 from pytest_kernelperf.measure.graph import Captured, CaptureFailedError, capture
 from pytest_kernelperf.measure.inputs import InARow, InputSets, Lane, in_turn
-from pytest_kernelperf.measure.nvml import Reading, nvml_card
+from pytest_kernelperf.measure.nvml import nvml_card
 from pytest_kernelperf.measure.records import round_of
 from pytest_kernelperf.measure.rounds import run_rounds
 from pytest_kernelperf.measure.subject import Job, Taken
@@ -101,11 +101,7 @@ def _take(
     progress: Callable[[str], None],
 ) -> dict[str, Taken]:
     found = run_rounds(
-        "device",
-        trials,
-        plan.rounds,
-        lambda: _round(lanes, trials, plan, job, card),
-        progress,
+        trials, plan.rounds, lambda: _round(lanes, trials, plan, job, card), job, progress
     )
     return {
         name: Taken(
@@ -126,11 +122,10 @@ def _round(
     """
     Take one round of every lane: new inputs, a new graph, samples in turn.
     """
-    nvml = nvml_card(card.index)
     cold = job.case.l2 == "cold"
     runners = [_runner(lane, trials[lane.name], plan, card, cold) for lane in lanes]
     shots: dict[str, list[Shot]] = {lane.name: [] for lane in lanes}
-    earlier = Reading(throttle=nvml.throttle())
+    watch = nvml_card(card.index).watch()
     for turn in range(_PATIENCE * plan.samples):
         waiting = [one for one in runners if not _enough(shots[one.lane.name], plan.samples)]
         if not waiting:
@@ -138,7 +133,7 @@ def _round(
         for runner in in_turn(waiting, turn):
             shots[runner.lane.name].append(runner.shot(plan.gap_us))
             _refuse_late(runner.lane.name, shots[runner.lane.name])
-    reading = nvml.read().joined(earlier)
+    reading = watch.read()
     return {
         one.lane.name: (
             round_of(shots[one.lane.name], reading),

@@ -14,7 +14,7 @@ from typing import Any
 from pytest_kernelperf.measure.canary import Shot
 from pytest_kernelperf.measure.card import Card, rest
 from pytest_kernelperf.measure.inputs import InputSets, Lane, in_turn
-from pytest_kernelperf.measure.nvml import Reading, nvml_card
+from pytest_kernelperf.measure.nvml import nvml_card
 from pytest_kernelperf.measure.records import round_of
 from pytest_kernelperf.measure.rounds import run_rounds
 from pytest_kernelperf.measure.subject import Job, Taken
@@ -75,10 +75,10 @@ def take_wall(
     Measure what a lone caller waits, samples of the lanes interleaved.
     """
     found = run_rounds(
-        "wall",
         [lane.name for lane in lanes],
         plan.rounds,
         lambda: _round(lanes, plan, job, card),
+        job,
         progress,
     )
     return {
@@ -90,13 +90,12 @@ def take_wall(
 def _round(
     lanes: Sequence[Lane], plan: Plan, job: Job, card: Card
 ) -> Mapping[str, tuple[Round, Problem | None]]:
-    nvml = nvml_card(card.index)
     runners = [_runner(lane, plan, job, card) for lane in lanes]
-    earlier = Reading(throttle=nvml.throttle())
+    watch = nvml_card(card.index).watch()
     for index in range(plan.samples):
         for runner in in_turn(runners, index):
             runner.sample(card, index, plan.gap_us)
-    reading = nvml.read().joined(earlier)
+    reading = watch.read()
     return {one.lane.name: (round_of(one.shots, reading), one.check()) for one in runners}
 
 

@@ -135,7 +135,7 @@ def _take(
     nodes = max(trial.nodes_per_call for trial in trials.values())
     plan = _fitting(plan, ways, nodes)
     found = run_rounds(
-        "launch", ways, plan.rounds, lambda: _round(lanes, ways, plan, job, card), progress
+        ways, plan.rounds, lambda: _round(lanes, ways, plan, job, card), job, progress
     )
     return {
         name: Taken(
@@ -205,11 +205,10 @@ def _round(
     """
     Take one round of every lane: new inputs, then bursts until there are enough launches.
     """
-    nvml = nvml_card(card.index)
     runners = [_runner(lane, ways[lane.name], plan, job, card) for lane in lanes]
     bursts: dict[str, list[Burst]] = {lane.name: [] for lane in lanes}
     needed = math.ceil(plan.samples / max(plan.burst - 1, 1))
-    earlier = Reading(throttle=nvml.throttle())
+    watch = nvml_card(card.index).watch()
     for _ in range(_PATIENCE):
         wanted = {name: _missing(taken, plan) for name, taken in bursts.items()}
         if not any(wanted.values()):
@@ -217,7 +216,7 @@ def _round(
         for name, new in _session(runners, wanted, plan, card).items():
             bursts[name].extend(new)
             _refuse_late(name, bursts[name], needed)
-    reading = nvml.read().joined(earlier)
+    reading = watch.read()
     return {
         one.lane.name: (
             burst_round_of(bursts[one.lane.name], plan.samples, reading),

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-_T = TypeVar("_T")
+from pytest_kernelperf.measure.neighbours import Neighbours
 
 #: Bits of the clock event reasons (nvml.h). Idle (1) and "none" limit nothing that runs.
 _REASONS = {
@@ -29,6 +29,12 @@ _REASONS = {
     0x100: "display_clocks",
 }
 
+#: A process that keeps the card busy for less of the time touches fewer samples than could move a
+#: median.
+_BUSY_PERCENT = 5
+#: The driver averages utilisation over up to a second.
+_UTILISATION_PERIOD_US = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -41,18 +47,7 @@ class Reading:
     temperature_c: float | None = None
     throttle: tuple[str, ...] = ()
     foreign_processes: int = 0
-
-    def joined(self, earlier: Reading) -> Reading:
-        """
-        Return this reading with what limited the clock at the earlier one as well.
-        """
-        return Reading(
-            self.clock_mhz,
-            self.power_w,
-            self.temperature_c,
-            tuple(sorted({*self.throttle, *earlier.throttle})),
-            max(self.foreign_processes, earlier.foreign_processes),
-        )
+    memory_clock_mhz: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +61,23 @@ class Facts:
     ecc: bool | None = None
     power_limit_w: float | None = None
     max_sm_clock_mhz: float | None = None
+
+
+class Watch:
+    """
+    Looks at a card before and after a round.
+    """
+
+    def __init__(self, card: NvmlCard) -> None:
+        self._card = card
+        self._throttle = card.throttle()
+        self._since_us = time.time_ns() // 1000 - _UTILISATION_PERIOD_US
+
+    def read(self) -> Reading:
+        """
+        Return the card's state now, with what limited its clock when the watch began.
+        """
+        return self._card.read(self._since_us, self._throttle)
 
 
 class NvmlCard:
@@ -96,18 +108,30 @@ class NvmlCard:
             max_sm_clock_mhz=_scaled(self._ask("nvmlDeviceGetMaxClockInfo", self._card, 1), 1.0),
         )
 
-    def read(self) -> Reading:
+    def read(self, since_us: int = 0, throttle: tuple[str, ...] = ()) -> Reading:
         """
         Look at the card now; some tenths of a millisecond.
+
+        Args:
+            since_us: From when on other processes' work counts, microseconds since the epoch.
+            throttle: What limited the clock at an earlier look, and counts as well.
         """
-        # 1 is the SM clock (NVML_CLOCK_SM), 0 the sensor on the GPU (NVML_TEMPERATURE_GPU).
+        # 1 is the SM clock (NVML_CLOCK_SM), 2 the memory's (NVML_CLOCK_MEM), 0 the sensor on the
+        # GPU (NVML_TEMPERATURE_GPU).
         return Reading(
             clock_mhz=_scaled(self._ask("nvmlDeviceGetClockInfo", self._card, 1), 1.0),
+            memory_clock_mhz=_scaled(self._ask("nvmlDeviceGetClockInfo", self._card, 2), 1.0),
             power_w=_scaled(self._ask("nvmlDeviceGetPowerUsage"), 1e-3),
             temperature_c=_scaled(self._ask("nvmlDeviceGetTemperature", self._card, 0), 1.0),
-            throttle=self.throttle(),
-            foreign_processes=self.foreign_processes(),
+            throttle=tuple(sorted({*throttle, *self.throttle()})),
+            foreign_processes=self.foreign_processes(since_us),
         )
+
+    def watch(self) -> Watch:
+        """
+        Begin to look at the card, for a round that is about to be taken.
+        """
+        return Watch(self)
 
     def throttle(self) -> tuple[str, ...]:
         """
@@ -118,14 +142,22 @@ class NvmlCard:
             bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         return reason_names(int(bits or 0))
 
-    def foreign_processes(self) -> int:
+    def foreign_processes(self, since_us: int = 0) -> int:
         """
         Return how many other processes compute on the card (or the slice).
+
+        Where the driver does not tell who computes, whoever is there counts.
         """
         if self._sliced and self._slice is self._card:
             return 0  # The card's list has the processes of all slices.
         running = self._ask("nvmlDeviceGetComputeRunningProcesses", self._slice) or ()
-        return count_foreign((process.pid for process in running), os.getpid())
+        neighbours = Neighbours.around(process.pid for process in running)
+        if not neighbours.count():
+            return 0
+        used = self._ask("nvmlDeviceGetProcessUtilization", self._slice, since_us)
+        if used is None:
+            return neighbours.count()
+        return neighbours.count({each.pid for each in used if each.smUtil >= _BUSY_PERCENT})
 
     def memory_peak_gbs(self) -> float | None:
         """
@@ -190,19 +222,6 @@ def reason_names(bits: int) -> tuple[str, ...]:
     Return the names of the clock event reasons in a bit mask, idleness left out.
     """
     return tuple(name for bit, name in sorted(_REASONS.items()) if bits & bit)
-
-
-def count_foreign(pids: Iterable[int], own_pid: int) -> int:
-    """
-    Return how many of a card's processes are certainly not this one.
-
-    In a container NVML shows the host's numbers, and ours is one of them under a number that nobody
-    here knows: then all but one are foreign. Too few is right, a false alarm is not.
-    """
-    others = set(pids)
-    if own_pid in others:
-        return len(others) - 1
-    return max(len(others) - 1, 0)
 
 
 def _flag(pair: Any) -> bool | None:

@@ -146,6 +146,7 @@ def round_of(shots: Sequence[Shot], reading: Reading) -> Round:
         clock_mhz=_clocks(kept),
         slack_us=tuple(shot.slack_us for shot in shots if shot.slack_us is not None),
         nvml_clock_mhz=reading.clock_mhz,
+        memory_clock_mhz=reading.memory_clock_mhz,
         power_w=reading.power_w,
         temperature_c=reading.temperature_c,
         throttle=reading.throttle,

@@ -5,6 +5,7 @@ What the driver won't say is empty, never an error, and nobody is falsely accuse
 from __future__ import annotations
 
 import os
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,10 +14,11 @@ from pytest_kernelperf.measure.nvml import (
     Facts,
     NvmlCard,
     Reading,
-    count_foreign,
     reason_names,
 )
 
+#: No process of this machine: above the largest number that Linux gives.
+STRANGER = 2**23
 UUID = "8f3c2a10-0000-1111-2222-333344445555"
 
 
@@ -66,7 +68,7 @@ def test_a_whole_card_is_read():
     card = NvmlCard(Nvml(), UUID)
 
     assert Facts(f"GPU-{UUID}", False, True, 700.0, 1980.0) == card.facts()
-    assert Reading(1965.0, 123.456, 35.0, ("sw_power_cap",), 0) == card.read()
+    assert Reading(1965.0, 123.456, 35.0, ("sw_power_cap",), 0, 1965.0) == card.read()
 
 
 def test_a_machine_without_nvml_gives_empty_answers():
@@ -137,24 +139,54 @@ def test_idleness_limits_nothing(bits, names):
     assert names == reason_names(bits)
 
 
+def busy(*shares: tuple[int, int]) -> list[SimpleNamespace]:
+    return [SimpleNamespace(pid=pid, smUtil=percent) for pid, percent in shares]
+
+
 @pytest.mark.parametrize(
-    ("pids", "foreign"),
+    ("used", "foreign"),
     [
+        (busy((STRANGER, 40)), 1),
+        (busy((STRANGER, 40), (STRANGER, 60)), 1),
+        (busy((STRANGER, 4)), 0),
+        (busy((os.getpid(), 90)), 0),
         ([], 0),
-        ([42], 0),
-        ([42, 7], 1),
-        ([7], 0),
-        ([7, 8], 1),
-        ([7, 7], 0),
+        (None, 1),
     ],
-    ids=["nobody", "us", "us and one", "us by another number", "one of them is us", "one twice"],
+    ids=["computes", "twice", "hardly", "only we do", "nobody", "the driver does not tell"],
 )
-def test_only_certain_strangers_are_counted(pids, foreign):
-    assert foreign == count_foreign(pids, own_pid=42)
+def test_a_process_that_is_there_is_foreign_if_it_computes_or_nobody_knows(used, foreign):
+    there = [SimpleNamespace(pid=os.getpid()), SimpleNamespace(pid=STRANGER)]
+    card = NvmlCard(
+        Nvml(
+            nvmlDeviceGetComputeRunningProcesses=there,
+            nvmlDeviceGetProcessUtilization=used,
+        ),
+        UUID,
+    )
+
+    assert foreign == card.foreign_processes()
 
 
-def test_two_readings_join_what_limited_the_clock():
-    before = Reading(throttle=("sw_power_cap",), foreign_processes=1)
-    after = Reading(1980.0, 100.0, 40.0, ("hw_slowdown",), 0)
+def test_a_watch_joins_what_limited_the_clock_before_and_after_a_round():
+    driver = Nvml(nvmlDeviceGetCurrentClocksEventReasons=0x4)
+    watch = NvmlCard(driver, UUID).watch()
+    driver._answers["nvmlDeviceGetCurrentClocksEventReasons"] = 0x8
 
-    assert Reading(1980.0, 100.0, 40.0, ("hw_slowdown", "sw_power_cap"), 1) == after.joined(before)
+    assert ("hw_slowdown", "sw_power_cap") == watch.read().throttle
+
+
+def test_a_watch_asks_for_work_of_the_round_and_the_second_before_it():
+    asked = []
+    driver = Nvml(
+        nvmlDeviceGetComputeRunningProcesses=[
+            SimpleNamespace(pid=os.getpid()),
+            SimpleNamespace(pid=STRANGER),
+        ]
+    )
+    driver.nvmlDeviceGetProcessUtilization = lambda _, since_us: asked.append(since_us) or []
+
+    before_us = time.time() * 1e6
+    NvmlCard(driver, UUID).watch().read()
+
+    assert before_us - 1e6 == pytest.approx(asked[0], abs=1e5)

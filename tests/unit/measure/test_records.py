@@ -162,12 +162,13 @@ def test_equal_bursts_are_not_confused_when_one_of_them_is_dropped():
 
 
 def test_a_round_carries_what_the_driver_said():
-    reading = Reading(1980.0, 210.5, 41.0, ("sw_power_cap",), 1)
+    reading = Reading(1980.0, 210.5, 41.0, ("sw_power_cap",), 1, 2619.0)
 
     found = round_of([Shot(3.0, 1980.0, 1990.0, slack_us=0.5)], reading)
 
     assert (1980.0, 210.5, 41.0) == (found.nvml_clock_mhz, found.power_w, found.temperature_c)
     assert (("sw_power_cap",), 1) == (found.throttle, found.foreign_processes)
+    assert 2619.0 == found.memory_clock_mhz
     assert ((3.0,), (1985.0,), (0.5,)) == (found.times_us, found.clock_mhz, found.slack_us)
 
 
