@@ -4,7 +4,7 @@ Measures one callable of one test and has it judged: options and arguments in, r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -182,6 +182,7 @@ class Bench:
         """
         shape = self.room.inspect_call(subjects[reference])
         timer = choose_timers(options, shape.device)[0]
+        refuse_pace(options, (timer,))
         l2 = choose_l2(options, shape)
         case = _case(place, name, timer, l2, options, shape)
         with self._watched(place, name):
@@ -300,7 +301,24 @@ def asks_for(options: Options, timers: tuple[str, ...], per: float) -> tuple[Ask
             },
         )
         asks.append(Ask(timer, limits))
+    refuse_pace(options, given)
     return tuple(asks)
+
+
+def refuse_pace(options: Options, timers: Iterable[str]) -> None:
+    """
+    Refuse a pace that a timer does not have.
+
+    Raises:
+        OptionsError: If a timer would leave the card idle where a sustained pace was asked for.
+    """
+    unable = [timer for timer in timers if timer != "device"]
+    if options.pace == "sustained" and unable:
+        raise OptionsError(
+            "pace='sustained' is measured by the device timer alone (CUDA tensors, P50), and "
+            f"timer {unable[0]!r} is needed for what is asked: expected timer='device' and no "
+            "percentile above 50, or pace='paced'"
+        )
 
 
 def can_give(timer: str, percentile: float) -> bool:

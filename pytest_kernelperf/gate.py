@@ -167,7 +167,7 @@ class Gate:
         entry = normalised(decision.entry, case.key)
         if decision.action == "kept":
             return entry
-        supported = margins(case.timer, entry.reference, percentiles, self._noise_of(slug))
+        supported = margins(case.regime, entry.reference, percentiles, self._noise_of(slug))
         return normalised(
             replace(entry, reference=replace(entry.reference, margins=supported)), case.key
         )
@@ -192,7 +192,7 @@ class Gate:
         if slug not in self._noise:
             entries = self.baselines.entries(slug) if slug else ()
             self._noise[slug] = noise_from(
-                (stored.timer, stored.entry.reference) for stored in entries
+                (stored.regime, stored.entry.reference) for stored in entries
             )
         return self._noise[slug]
 

@@ -78,6 +78,13 @@ class Case:
         return f"{self.test}{name} | {self.timer} {self.l2} {self.pace}"
 
     @property
+    def regime(self) -> str:
+        """
+        What shares one kind of noise: the timer, or "sustained" whatever the timer.
+        """
+        return self.pace if self.pace == "sustained" else self.timer
+
+    @property
     def label(self) -> str:
         """
         What tables and messages call the case.

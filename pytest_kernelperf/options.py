@@ -19,7 +19,7 @@ from pytest_kernelperf.errors import OptionsError
 MARKER = "kernel_perf"
 TIMERS = ("device", "launch", "wall")
 L2_STATES = ("cold", "warm")
-PACES = ("paced",)
+PACES = ("paced", "sustained")
 
 #: How much one call does: a number, or a function of the measured callable's arguments.
 Count = float | Callable[..., Any]

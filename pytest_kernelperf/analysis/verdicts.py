@@ -237,7 +237,7 @@ def _compare(
     candidate: Sequence[ProcessLogs],
     baseline: Sequence[ProcessLogs],
 ) -> _Compared:
-    timer = sides.measurement.case.timer
+    timer = sides.measurement.case.regime
     baseline_us = time_us_of(baseline)
     prior = sides.noise.prior(timer, percentile, baseline_us)
     card = 0.0

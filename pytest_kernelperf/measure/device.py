@@ -15,6 +15,7 @@ from pytest_kernelperf.measure.nvml import nvml_card
 from pytest_kernelperf.measure.records import round_of
 from pytest_kernelperf.measure.rounds import run_rounds
 from pytest_kernelperf.measure.subject import Job, Taken
+from pytest_kernelperf.measure.sustained import HostTooSlowError, back_to_back
 from pytest_kernelperf.measure.trial import (
     SYNCHRONISES,
     Trial,
@@ -26,6 +27,10 @@ from pytest_kernelperf.model import Plan, Problem, Round
 
 #: A round may take this many times the samples it wants before it gives up replacing dropped ones.
 _PATIENCE = 2
+HOST_TOO_SLOW = (
+    "the host could not enqueue as fast as the device works, so at a sustained pace host time is "
+    "inside"
+)
 #: Late releases in a row after which a callable is taken for one that synchronises.
 _LATE_IN_A_ROW = 2
 
@@ -62,6 +67,20 @@ class _Runner:
         self.sets.make_ready(self.work.outputs)
         rest(gap_us)
         return self.shoot(self.work.run, self.calls, flush=self.flush)
+
+    def enqueue(self, card: Card) -> None:
+        """
+        Enqueue what comes before a sample of a sustained pace: poison, fresh contents, the flush.
+        """
+        self.sets.make_ready(self.work.outputs)
+        if self.flush:
+            card.flush()
+
+    def run(self) -> None:
+        """
+        Enqueue the sample's calls.
+        """
+        self.work.run()
 
     def check(self) -> Problem | None:
         """
@@ -124,8 +143,25 @@ def _round(
     """
     cold = job.case.l2 == "cold"
     runners = [_runner(lane, trials[lane.name], plan, card, cold) for lane in lanes]
-    shots: dict[str, list[Shot]] = {lane.name: [] for lane in lanes}
+    sustained = job.case.pace == "sustained"
+    blockable = all(trial.method != "unblocked" for trial in trials.values())
     watch = nvml_card(card.index).watch()
+    shots = _busy(runners, plan, card) if sustained and blockable else _paced(runners, plan)
+    reading = watch.read()
+    return {
+        one.lane.name: (
+            round_of(shots[one.lane.name], reading, clock_may_fall=sustained),
+            one.check() or _hidden(one.lane, trials[one.lane.name], shots[one.lane.name]),
+        )
+        for one in runners
+    }
+
+
+def _paced(runners: Sequence[_Runner], plan: Plan) -> dict[str, list[Shot]]:
+    """
+    Take samples in turn, the card idle for the gap before each; replace those that are dropped.
+    """
+    shots: dict[str, list[Shot]] = {one.lane.name: [] for one in runners}
     for turn in range(_PATIENCE * plan.samples):
         waiting = [one for one in runners if not _enough(shots[one.lane.name], plan.samples)]
         if not waiting:
@@ -133,14 +169,17 @@ def _round(
         for runner in in_turn(waiting, turn):
             shots[runner.lane.name].append(runner.shot(plan.gap_us))
             _refuse_late(runner.lane.name, shots[runner.lane.name])
-    reading = watch.read()
-    return {
-        one.lane.name: (
-            round_of(shots[one.lane.name], reading),
-            one.check() or _hidden(one.lane, trials[one.lane.name], shots[one.lane.name]),
-        )
-        for one in runners
-    }
+    return shots
+
+
+def _busy(runners: Sequence[_Runner], plan: Plan, card: Card) -> dict[str, list[Shot]]:
+    """
+    Take samples in turn on a card that is never idle.
+    """
+    try:
+        return back_to_back(runners, plan.samples, card)
+    except HostTooSlowError as found:
+        raise MethodFailedError(found.lane, "unblocked", HOST_TOO_SLOW) from None
 
 
 def _runner(lane: Lane, trial: Trial, plan: Plan, card: Card, cold: bool) -> _Runner:

@@ -92,9 +92,9 @@ def choose_plan(
     refuse_too_large(sets, copy_bytes, free_bytes)
     if rewrites and timer != "wall":
         calls, burst, sets = _once_per_set(calls, burst, sets, copy_bytes, free_bytes)
-    gap_us = 0.0 if timer == "wall" else GAP_US
+    gap_us = 0.0 if timer == "wall" or job.case.pace == "sustained" else GAP_US
     cost_us = _sample_cost_us(timer, estimate_us, calls, burst, gap_us)
-    amount = _fitted(_Amount(*_default_amount(timer, job.tail), cost_us), job)
+    amount = _fitted(_Amount(*_default_amount(timer, job), cost_us), job)
     return Plan(calls, burst, gap_us, amount.samples, amount.rounds, sets)
 
 
@@ -111,7 +111,7 @@ def choose_host_plan(estimate_us: float, *, job: Job) -> Plan:
     round_us = HOST_TAIL_ROUND_US if job.tail else HOST_ROUND_US
     fewest, most = HOST_SAMPLES
     samples = max(fewest, min(most, int(round_us / max(estimate_us, 1e-3))))
-    amount = _fitted(_Amount(samples, _default_amount("wall", job.tail)[1], estimate_us), job)
+    amount = _fitted(_Amount(samples, _default_amount("wall", job)[1], estimate_us), job)
     return Plan(1, 1, 0.0, amount.samples, amount.rounds, 1)
 
 
@@ -121,7 +121,7 @@ def shortage(plan: Plan, timer: str, job: Job) -> str | None:
     """
     if job.pinned is not None:
         return None
-    samples, rounds = _default_amount(timer, job.tail)
+    samples, rounds = _default_amount(timer, job)
     if timer == "wall":
         samples = HOST_SAMPLES[0]
     fewer = []
@@ -135,11 +135,12 @@ def shortage(plan: Plan, timer: str, job: Job) -> str | None:
     return f"{' and '.join(fewer)}, to stay near the time limit of {limit_s:g} s; raise max_time"
 
 
-def _default_amount(timer: str, tail: bool) -> tuple[int, int]:
+def _default_amount(timer: str, job: Job) -> tuple[int, int]:
     if timer == "device":
-        return 20, 5
+        # Where the card is busy for most of a second before a round, its samples cost little.
+        return (100, 5) if job.case.pace == "sustained" else (20, 5)
     if timer == "launch":
-        return (500, 5) if tail else (200, 3)
+        return (500, 5) if job.tail else (200, 3)
     return 200, 5
 
 

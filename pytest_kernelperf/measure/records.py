@@ -135,11 +135,16 @@ def _span_us(records: Sequence[KernelRecord]) -> float:
     return round((max(record.end_ns for record in records) - start_ns) * 1e-3, 6)
 
 
-def round_of(shots: Sequence[Shot], reading: Reading) -> Round:
+def round_of(shots: Sequence[Shot], reading: Reading, *, clock_may_fall: bool = False) -> Round:
     """
     Return the record of a round of samples: what is kept, what was dropped, and the evidence.
+
+    Args:
+        shots: In the order measured.
+        reading: What the driver said around the round.
+        clock_may_fall: A fallen clock is part of what is measured (a sustained pace).
     """
-    kept, dropped = sift(shots)
+    kept, dropped = sift(shots, clock_may_fall=clock_may_fall)
     return Round(
         times_us=tuple(shot.time_us for shot in kept),
         discarded=tuple(dropped),

@@ -39,6 +39,14 @@ class Stored:
         """
         return timer_of(self.key)
 
+    @property
+    def regime(self) -> str:
+        """
+        As `Case.regime`.
+        """
+        pace = self.key.rpartition(" ")[2]
+        return pace if pace == "sustained" else self.timer
+
 
 class Baselines:
     """

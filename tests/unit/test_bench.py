@@ -104,6 +104,29 @@ def test_a_margin_goes_to_each_timer_that_judges_its_percentile():
     assert [ask.limits.max_regression for ask in found] == [{50.0: 0.02}, {50.0: 0.02, 99.0: 0.15}]
 
 
+@pytest.mark.parametrize(
+    ("timers", "percentiles", "named"),
+    [
+        (("device",), (50.0, 99.0), "'launch'"),
+        (("wall",), (50.0,), "'wall'"),
+        (("device", "launch"), (50.0,), "'launch'"),
+    ],
+)
+def test_a_sustained_pace_is_refused_where_a_timer_would_leave_the_card_idle(
+    timers, percentiles, named
+):
+    options = Options(percentiles=percentiles, pace="sustained")
+
+    with pytest.raises(OptionsError, match=f"device timer alone.*timer {named} is needed"):
+        asks_for(options, timers, 1.0)
+
+
+def test_the_device_timer_has_a_sustained_pace():
+    (found,) = asks_for(Options(pace="sustained"), ("device",), 1.0)
+
+    assert "device" == found.timer
+
+
 def test_baselines_lie_under_the_test_files_anchor_unless_named(tmp_path):
     (tmp_path / "pytest.ini").touch()
     test_file = tmp_path / "tests" / "test_a.py"

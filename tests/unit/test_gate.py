@@ -92,6 +92,33 @@ def test_a_slower_kernel_is_regressed_and_stays_out_until_accepted(root: Path, m
     assert [Status.REGRESSED] != statuses(judged(root, slower))
 
 
+def test_a_sustained_measurement_is_not_compared_with_a_paced_baseline(root: Path, make) -> None:
+    complete(root, make)
+    paced = make.recorded(name="s", level_us=3.2 * 1.3)
+    case = replace(paced.measurement.case, pace="sustained")
+    sustained = replace(paced, measurement=replace(paced.measurement, case=case))
+
+    assert [Status.NO_BASELINE] == statuses(judged(root, sustained))
+    assert "added" == update(root, sustained).changes[0].action
+    assert {make.case().key, case.key} == set(Baselines(root).load(SLUG, FILE))
+
+
+def test_sustained_baselines_have_a_noise_of_their_own(root: Path, make) -> None:
+    """
+    Back to back, times lie several percent apart from process to process.
+    """
+    runs = [
+        make.recorded(name=n, level_us=x) for n, x in zip("abcde", (3.2, 3.25) * 3, strict=False)
+    ]
+    case = replace(runs[0].measurement.case, pace="sustained")
+    sustained = [replace(r, measurement=replace(r.measurement, case=case)) for r in runs]
+    Gate(root).update([*runs, *sustained], ALL)
+    found = Baselines(root).load(SLUG, FILE)
+
+    paced, busy = (found[each.key].reference.margins[50.0] for each in (make.case(), case))
+    assert paced < 0.05 <= busy
+
+
 def test_a_faster_kernel_moves_the_reference(root: Path, make) -> None:
     complete(root, make)
     faster = make.recorded(name="fast", level_us=3.2 * 0.9)

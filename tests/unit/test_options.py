@@ -123,7 +123,7 @@ def test_check_is_kept_as_it_is():
         ({"timer": ("wall", "wall")}, "expected each timer once"),
         ({"timer": 3}, "expected one of device, launch, wall, got 3"),
         ({"l2": "hot"}, "unknown l2 state 'hot'"),
-        ({"pace": "sustained"}, "unknown pace 'sustained'"),
+        ({"pace": "sustaned"}, "unknown pace 'sustaned': did you mean 'sustained'?"),
         ({"rounds": 0}, "rounds: expected a whole number of at least 1, got 0"),
         ({"rounds": 2.5}, "got 2.5"),
         ({"samples": True}, "got True"),

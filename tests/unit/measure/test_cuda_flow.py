@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 
 from pytest_kernelperf.errors import SubjectError  # noqa: E402 - torch may be missing
 from pytest_kernelperf.measure import card as card_module  # noqa: E402
-from pytest_kernelperf.measure import cuda, device, launch, trial  # noqa: E402
+from pytest_kernelperf.measure import cuda, device, launch, sustained, trial  # noqa: E402
 from pytest_kernelperf.measure.blocker import Hold  # noqa: E402
 from pytest_kernelperf.measure.graph import (  # noqa: E402
     Captured,
@@ -55,6 +55,7 @@ class Simulation:
         self.records: list[KernelRecord] = []
         self.log: list[str] = []
         self.profiler_works = True
+        self.runs_dry = False
 
     def work(self, name: str, us: float) -> None:
         """
@@ -99,6 +100,9 @@ class Event:
 
     def synchronize(self) -> None:
         pass
+
+    def query(self) -> bool:
+        return self.simulation.runs_dry
 
 
 class Blocker:
@@ -216,6 +220,16 @@ class Profile:
 
     def __exit__(self, *_: Any) -> None:
         self.records = tuple(self._sim.records)
+
+
+def sustained_job(simulation: Simulation, patch: pytest.MonkeyPatch) -> Job:
+    """
+    Return a job of a sustained pace, steady at once.
+    """
+    for name in ("_WINDOW_S", "_LEAST_S"):
+        patch.setattr(sustained, name, 0.0)
+    one = job("device", samples=4)
+    return replace(one, case=replace(one.case, pace="sustained"))
 
 
 def job(timer: str, l2: str = "warm", **wishes: Any) -> Job:
@@ -608,3 +622,36 @@ def test_progress_is_told_once_per_round(simulation):
     cuda.take(subject, guard, job("device"), said.append)
 
     assert ["device warm-up", "device round 1/2", "device round 2/2"] == said
+
+
+def test_a_sustained_pace_leaves_no_gap_and_no_hold(simulation, monkeypatch):
+    holds = []
+    wanted = sustained_job(simulation, monkeypatch)
+    real = device.back_to_back
+
+    def watched(*arguments: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Blocker, "hold", holds.append)
+            return real(*arguments)
+
+    monkeypatch.setattr(device, "back_to_back", watched)
+
+    taken = take(add(simulation), replace(wanted, rounds=1))
+
+    calls = taken.plan.calls_per_sample
+    assert ("graph", 0.0, None) == (taken.method, taken.plan.gap_us, taken.problem)
+    assert 3.0 + EVENT_US / calls == pytest.approx(taken.rounds[0].times_us[0])
+    assert {0.0} == set(taken.rounds[0].slack_us)
+    assert [] == holds
+
+
+def test_where_the_host_can_not_keep_ahead_a_sustained_pace_is_unblocked_and_says_so(
+    simulation, monkeypatch
+):
+    wanted = sustained_job(simulation, monkeypatch)
+    simulation.runs_dry = True
+
+    taken = take(add(simulation), wanted)
+
+    assert ("unblocked", [4, 4]) == (taken.method, [len(one.times_us) for one in taken.rounds])
+    assert device.HOST_TOO_SLOW in taken.notes

@@ -180,3 +180,22 @@ def test_what_was_not_cut_needs_no_note(job: Job) -> None:
     made = plan("device", 10, samples=job.samples, rounds=job.rounds, pinned=job.pinned)
 
     assert shortage(made, "device", job) is None
+
+
+def test_a_sustained_pace_has_no_gaps_and_more_samples():
+    sustained = Job(replace(CASE, pace="sustained"))
+
+    found = choose_plan(
+        "device",
+        10.0,
+        nodes_per_call=1,
+        footprint_bytes=0,
+        l2_bytes=L2,
+        free_bytes=FREE,
+        cold=True,
+        rewrites=False,
+        job=sustained,
+    )
+
+    assert Plan(100, 100, 0.0, 100, 5, 1) == found
+    assert shortage(found, "device", sustained) is None

@@ -172,6 +172,17 @@ def test_a_round_carries_what_the_driver_said():
     assert ((3.0,), (1985.0,), (0.5,)) == (found.times_us, found.clock_mhz, found.slack_us)
 
 
+def test_a_clock_that_may_fall_drops_nothing():
+    """
+    At a sustained pace the fallen clock is part of what is measured.
+    """
+    shots = [Shot(10.0, 1980.0, 1980.0, slack_us=0.0)] * 9 + [Shot(13.0, 1500.0, 1500.0)]
+
+    assert (10, 9) == tuple(
+        len(round_of(shots, Reading(), clock_may_fall=may).times_us) for may in (True, False)
+    )
+
+
 def test_unblocked_samples_have_neither_slack_nor_clock():
     found = round_of([Shot(3.0)], Reading())
 
