@@ -1,0 +1,124 @@
+"""
+The environment is never the kernel's fault: records of unchanged kernels on disturbed cards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from measured import a_measurement, a_process, a_reference, a_round, environment, judged
+
+from pytest_kernelperf.model import Process, Round, Status
+
+SEEDS = range(40)
+LEVEL_US = 20.0
+ROUNDS, SAMPLES = 5, 20
+
+
+def measured_at(
+    random: np.random.Generator, clocks: np.ndarray, slope: float, **evidence: object
+) -> Process:
+    """
+    Return an unchanged kernel's process at one clock per sample, as a share of the full one.
+
+    Noise as measured: processes 0.3 %, rounds 0.25 %, samples 0.2 %; canaries 0.4 % from sample to
+    sample, and up to 0.6 % off for the whole process.
+    """
+    bias = random.uniform(-0.006, 0.006)
+    level = LEVEL_US * np.exp(random.normal(0, 0.003))
+    rounds: list[Round] = []
+    for share in clocks.reshape(ROUNDS, SAMPLES):
+        shift = random.normal(0, 0.0025) + random.normal(0, 0.002, SAMPLES)
+        read = bias + random.normal(0, 0.004, SAMPLES)
+        rounds.append(
+            a_round(
+                level * share**-slope * np.exp(shift),
+                clock_mhz=tuple(1980.0 * share * np.exp(read)),
+                **evidence,
+            )
+        )
+    return Process("c", "2026-09-01T10:00:00Z", environment(), tuple(rounds))
+
+
+def whole_run(share: float) -> np.ndarray:
+    return np.full(ROUNDS * SAMPLES, share)
+
+
+def falling(share: float) -> np.ndarray:
+    """
+    Return full clock in the first two rounds, and so much of it in the others.
+    """
+    return np.where(np.arange(ROUNDS * SAMPLES) < 2 * SAMPLES, 1.0, share)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize(
+    "clocks",
+    [whole_run(0.5), whole_run(0.8), whole_run(0.977), falling(0.5), falling(0.7), falling(0.977)],
+    ids=["half", "capped", "three steps down", "falls to half", "falls a lot", "falls three steps"],
+)
+def test_a_fallen_clock_is_never_a_regression(clocks: np.ndarray, slope: float) -> None:
+    reference = a_reference(LEVEL_US)
+
+    for seed in SEEDS:
+        process = measured_at(np.random.default_rng(seed), clocks, slope)
+
+        assert Status.REGRESSED is not judged(a_measurement(process), reference).status, seed
+
+
+def test_the_same_records_without_their_clocks_would_be_regressions() -> None:
+    process = measured_at(np.random.default_rng(0), whole_run(0.8), 1.0)
+    blind = tuple(replace(each, clock_mhz=()) for each in process.rounds)
+
+    verdict = judged(a_measurement(replace(process, rounds=blind)), a_reference(LEVEL_US))
+
+    assert Status.REGRESSED is verdict.status
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("clocks", [whole_run(0.8), falling(0.7)], ids=["capped", "falls a lot"])
+def test_a_kernel_that_is_slower_than_the_clock_explains_is_a_regression_all_the_same(
+    clocks: np.ndarray, slope: float
+) -> None:
+    """
+    Half as fast again as the fallen clock allows for.
+    """
+    reference = a_reference(LEVEL_US / 1.5)
+
+    for seed in SEEDS:
+        process = measured_at(np.random.default_rng(seed), clocks, slope)
+
+        assert Status.REGRESSED is judged(a_measurement(process), reference).status, seed
+
+
+def test_such_a_regression_says_how_much_the_clock_explains() -> None:
+    process = measured_at(np.random.default_rng(0), whole_run(0.8), 1.0)
+
+    verdict = judged(a_measurement(process), a_reference(LEVEL_US / 1.5))
+
+    assert "A lower clock explains at most 26." in verdict.sentence
+    assert "MHz, baseline 1980 MHz)" in verdict.sentence
+
+
+@pytest.mark.parametrize("factor", [1.03, 1.3, 3.0])
+def test_a_neighbour_that_loads_the_card_is_never_a_regression(factor: float) -> None:
+    crowded = a_process(LEVEL_US * factor, foreign_processes=1)
+    alone = a_process(LEVEL_US * factor)
+
+    assert Status.INCONCLUSIVE is judged(a_measurement(crowded), a_reference(LEVEL_US)).status
+    assert Status.REGRESSED is judged(a_measurement(alone), a_reference(LEVEL_US)).status
+
+
+def test_another_driver_or_toolchain_is_judged_not_refused() -> None:
+    """
+    Whether an upgrade slowed the kernel is a question to answer.
+    """
+    upgraded = replace(environment(), versions={"driver": "590.1", "torch": "2.12"})
+    same = replace(a_process(LEVEL_US), environment=upgraded)
+    slower = replace(a_process(1.1 * LEVEL_US), environment=upgraded)
+
+    found = [judged(a_measurement(each), a_reference(LEVEL_US)).status for each in (same, slower)]
+
+    assert [Status.UNCHANGED, Status.REGRESSED] == found
