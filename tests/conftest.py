@@ -54,6 +54,7 @@ class Make:
             clock_mhz=clocks,
             slack_us=(100.0,),
             nvml_clock_mhz=1980.0,
+            memory_clock_mhz=2619.0,
             power_w=draw.gauss(210, 3),
             temperature_c=41.0,
         )

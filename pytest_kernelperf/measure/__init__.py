@@ -136,7 +136,7 @@ def measure_interleaved(
         if any(found.values()):
             taken = {name: _invalid(job, problem) for name, problem in found.items()}
         else:
-            taken = _room_for(device).take_interleaved(subjects, guards, job, progress)
+            taken = _room_for(device).take(subjects, guards, job, progress)
         outputs = {name: guard.hand_over() for name, guard in guards.items()}
     return outputs, {name: _measurement(job, taken[name], guards[name]) for name in subjects}
 
@@ -153,8 +153,9 @@ def peaks(device: str) -> Peaks | None:
 
 
 def _take(subject: Subject, guard: Guard, job: Job, progress: Callable[[str], None]) -> Taken:
-    taken: Taken = _room_for(guard.shape.device).take(subject, guard, job, progress)
-    return taken
+    room = _room_for(guard.shape.device)
+    taken: dict[str, Taken] = room.take({"": subject}, {"": guard}, job, progress)
+    return taken[""]
 
 
 def _room_for(device: str) -> Any:

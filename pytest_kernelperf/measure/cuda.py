@@ -25,20 +25,7 @@ from pytest_kernelperf.model import Plan
 _NO_PLAN = Plan(calls_per_sample=1, burst=1, gap_us=0.0, samples=0, rounds=0, input_sets=1)
 
 
-def take(subject: Subject, guard: Guard, job: Job, progress: Callable[[str], None]) -> Taken:
-    """
-    Measure one callable on its CUDA device.
-
-    Args:
-        subject: The callable; its own exceptions pass through.
-        guard: Has learned from untimed calls.
-        job: What is wanted.
-        progress: Gets a short text per round.
-    """
-    return take_interleaved({"": subject}, {"": guard}, job, progress)[""]
-
-
-def take_interleaved(
+def take(
     subjects: Mapping[str, Subject],
     guards: Mapping[str, Guard],
     job: Job,

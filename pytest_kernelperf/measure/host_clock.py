@@ -70,20 +70,7 @@ class _Lane:
         return problem
 
 
-def take(subject: Subject, guard: Guard, job: Job, progress: Callable[[str], None]) -> Taken:
-    """
-    Measure one callable on the CPU.
-
-    Args:
-        subject: The callable; its own exceptions pass through.
-        guard: Has learned from untimed calls.
-        job: What is wanted.
-        progress: Gets a short text per round.
-    """
-    return take_interleaved({"": subject}, {"": guard}, job, progress)[""]
-
-
-def take_interleaved(
+def take(
     subjects: Mapping[str, Subject],
     guards: Mapping[str, Guard],
     job: Job,

@@ -30,7 +30,6 @@ class RoundDocument(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
 
     us: str
     foreign: int = 0
-    mem_mhz: float | None = None
     mhz: float | None = None
     nvml_mhz: float | None = None
     p50: float | None = None
@@ -50,6 +49,7 @@ class ProcessDocument(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=
     environment: str
     rounds: tuple[RoundDocument, ...]
     commit: str = ""
+    mem_mhz: float | None = None
     who: str = ""
 
 

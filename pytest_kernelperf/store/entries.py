@@ -72,7 +72,13 @@ def put_entry(document: Document, key: str, entry: Entry, percentile: RoundPerce
         document.environments[key_of_it] = environment
         rounds = tuple(_round_document(r, timer_of(key), percentile) for r in process.rounds)
         return ProcessDocument(
-            process.id, process.started, key_of_it, rounds, process.commit, process.who
+            process.id,
+            process.started,
+            key_of_it,
+            rounds,
+            process.commit,
+            _memory_clock_mhz(process),
+            process.who,
         )
 
     reference = entry.reference
@@ -120,6 +126,12 @@ def environment_id(environment: Environment) -> str:
     return hashlib.sha256(content).hexdigest()[:8]
 
 
+def _memory_clock_mhz(process: Process) -> float | None:
+    # It never moves within a process: once is enough.
+    known = [each.memory_clock_mhz for each in process.rounds if each.memory_clock_mhz]
+    return _rounded(median(known), 4) if known else None
+
+
 def _stored_environment(environment: Environment) -> Environment:
     # Probed anew by each process: without rounding no two processes would share an environment.
     return replace(
@@ -137,7 +149,6 @@ def _round_document(round_: Round, timer: str, percentile: RoundPercentile) -> R
     return RoundDocument(
         us=text,
         foreign=round_.foreign_processes,
-        mem_mhz=_rounded(round_.memory_clock_mhz, 4),
         mhz=_rounded(median(round_.clock_mhz), 4) if round_.clock_mhz else None,
         # Read beside the round, not in it: of use only where the canary has nothing better.
         nvml_mhz=None if round_.clock_mhz else _rounded(round_.nvml_clock_mhz, 4),
@@ -222,18 +233,18 @@ def _process(document: ProcessDocument, environments: Mapping[str, Environment])
         id=document.id,
         started=document.started,
         environment=environments[document.environment],
-        rounds=tuple(_round(round_) for round_ in document.rounds),
+        rounds=tuple(_round(each, document.mem_mhz) for each in document.rounds),
         commit=document.commit,
         who=document.who,
     )
 
 
-def _round(document: RoundDocument) -> Round:
+def _round(document: RoundDocument, memory_clock_mhz: float | None) -> Round:
     return Round(
         times_us=parse_times(document.us),
         clock_mhz=() if document.mhz is None else (document.mhz,),
         nvml_clock_mhz=document.nvml_mhz,
-        memory_clock_mhz=document.mem_mhz,
+        memory_clock_mhz=memory_clock_mhz,
         power_w=document.w,
         throttle=document.throttle,
         foreign_processes=document.foreign,

@@ -258,7 +258,7 @@ def take(subject: Subject, wanted: Job) -> Taken:
     """
     guard = Guard(subject)
     assert guard.learn() is None
-    return cuda.take(subject, guard, wanted, lambda _: None)
+    return cuda.take({"": subject}, {"": guard}, wanted, lambda _: None)[""]
 
 
 def test_the_device_timer_reads_the_mean_of_a_graph_of_calls(simulation):
@@ -560,7 +560,7 @@ def test_side_by_side_all_callables_share_a_plan_and_have_their_own_times(simula
     guards = {name: Guard(subject) for name, subject in subjects.items()}
     assert [None, None] == [guard.learn() for guard in guards.values()]
 
-    taken = cuda.take_interleaved(subjects, guards, job(timer), lambda _: None)
+    taken = cuda.take(subjects, guards, job(timer), lambda _: None)
 
     fast, slow = taken["fast"], taken["slow"]
     assert fast.plan == slow.plan
@@ -576,7 +576,7 @@ def test_a_problem_of_one_callable_stops_the_others_before_they_start(simulation
     guards = {name: Guard(subject) for name, subject in subjects.items()}
     assert [None, None] == [guard.learn() for guard in guards.values()]
 
-    taken = cuda.take_interleaved(subjects, guards, job("device"), lambda _: None)
+    taken = cuda.take(subjects, guards, job("device"), lambda _: None)
 
     assert (None, ()) == (taken["good"].problem, taken["good"].rounds)
     assert "HIDDEN_WORK" == taken["idle"].problem.code
@@ -589,7 +589,7 @@ def test_copies_that_do_not_fit_are_refused_with_numbers(simulation):
     assert guard.learn() is None
 
     with pytest.raises(SubjectError, match=r"4\.0 MiB.*0\.5 MiB"):
-        cuda.take(subject, guard, job("device"), lambda _: None)
+        cuda.take({"": subject}, {"": guard}, job("device"), lambda _: None)
 
 
 @pytest.mark.parametrize("timer", ["device", "launch", "wall"])
@@ -619,7 +619,7 @@ def test_progress_is_told_once_per_round(simulation):
     guard = Guard(subject)
     assert guard.learn() is None
 
-    cuda.take(subject, guard, job("device"), said.append)
+    cuda.take({"": subject}, {"": guard}, job("device"), said.append)
 
     assert ["device warm-up", "device round 1/2", "device round 2/2"] == said
 

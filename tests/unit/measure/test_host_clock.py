@@ -59,7 +59,7 @@ def taken(fn: Any, *args: Any, job: Job | None = None, **options: Any) -> Taken:
     subject = Subject(fn, args, **options)
     guard = Guard(subject)
     assert guard.learn() is None
-    return host_clock.take(subject, guard, job or Job(CASE), lambda text: None)
+    return host_clock.take({"": subject}, {"": guard}, job or Job(CASE), lambda text: None)[""]
 
 
 def test_a_sample_is_one_call(clock: FakeClock) -> None:
@@ -136,7 +136,7 @@ def test_callables_take_turns_at_going_first(
         guard.learn()
     job = Job(CASE, samples=9, rounds=1)
     clock.log.clear()
-    found = host_clock.take_interleaved(subjects, guards, job, lambda text: None)
+    found = host_clock.take(subjects, guards, job, lambda text: None)
 
     assert ["a", "b"] == list(found)
     assert found["a"].plan == found["b"].plan
@@ -152,7 +152,7 @@ def test_callables_share_the_time(clock: FakeClock) -> None:
     guards = {name: Guard(subject) for name, subject in subjects.items()}
     for guard in guards.values():
         guard.learn()
-    found = host_clock.take_interleaved(subjects, guards, Job(CASE), lambda text: None)
+    found = host_clock.take(subjects, guards, Job(CASE), lambda text: None)
 
     assert 25 == found["a"].plan.samples
 
@@ -206,7 +206,9 @@ def test_the_collector_does_not_run_inside_a_sample() -> None:
     guard = Guard(subject)
     guard.learn()
     seen.clear()
-    host_clock.take(subject, guard, Job(CASE, samples=3, rounds=1), lambda text: None)
+    host_clock.take({"": subject}, {"": guard}, Job(CASE, samples=3, rounds=1), lambda text: None)[
+        ""
+    ]
 
     assert {False} == seen
 
@@ -224,7 +226,7 @@ def test_progress_names_the_round(clock: FakeClock) -> None:
     guard = Guard(subject)
     guard.learn()
     said: list[str] = []
-    host_clock.take(subject, guard, Job(CASE, samples=1, rounds=2), said.append)
+    host_clock.take({"": subject}, {"": guard}, Job(CASE, samples=1, rounds=2), said.append)
 
     assert ["wall round 1/2", "wall round 2/2"] == said
 

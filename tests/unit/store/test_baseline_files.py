@@ -57,6 +57,19 @@ def test_what_is_read_is_the_normalised_entry(baselines: Baselines, stored: Path
     assert {keys()[0]: expected} == Baselines(baselines.root).load(SLUG, FILE)
 
 
+def test_the_memory_clock_is_stored_once_per_process(
+    baselines: Baselines, stored: Path, make
+) -> None:
+    """
+    A process that ran at another one is judged by that.
+    """
+    reference = Baselines(baselines.root).load(SLUG, FILE)[keys()[0]].reference
+
+    clocks = [{each.memory_clock_mhz for each in one.rounds} for one in reference.processes]
+    assert [{2619.0}] * len(reference.processes) == clocks
+    assert len(reference.processes) == stored.read_text(encoding="utf-8").count('"mem_mhz"')
+
+
 @pytest.mark.parametrize("timer", ["device", "launch", "wall"])
 def test_a_second_round_trip_changes_nothing(tmp_path: Path, make, timer: str) -> None:
     """What was stored and read may be stored again without drifting, digit by digit."""
