@@ -96,19 +96,41 @@ def _driver_names_processes(card: Card) -> bool:
     return bool(driver._ask("nvmlDeviceGetComputeRunningProcesses", driver._slice))
 
 
+def seen_while_working(card: Card) -> int:
+    """
+    Return how many foreign processes a round would note: this one computes too, for a second.
+    """
+    watch = nvml_card(card.index).watch()
+    until = time.monotonic() + 1.2
+    while time.monotonic() < until:
+        card.wake()
+    return watch.read().foreign_processes
+
+
 def test_a_neighbour_that_computes_is_seen_and_an_idle_one_is_not(card, stranger):
     if not _driver_names_processes(card):
         pytest.skip("the driver names no processes here: no neighbour can be seen")
-    card.wake()
     with neighbour("busy"):
-        busy = nvml_card(card.index).watch().read().foreign_processes
+        busy = seen_while_working(card)
     time.sleep(2.5)
     with neighbour("idle"):
         used = nvml_card(card.index)._ask("nvmlDeviceGetProcessUtilization", None, 0)
-        idle = nvml_card(card.index).watch().read().foreign_processes
+        idle = seen_while_working(card)
 
     assert 1 == busy
     assert (0 if used is not None else 1) == idle
+
+
+def test_rounds_beside_a_neighbour_are_taken_again_and_stay_marked(card, stranger):
+    if not _driver_names_processes(card):
+        pytest.skip("the driver names no processes here: no neighbour can be seen")
+    with neighbour("busy"):
+        found = take(torch.neg, random(4096, 4096), rounds=2)
+
+    rounds = found.processes[0].rounds
+    assert any(one.foreign_processes for one in rounds)
+    assert "ROUND_SHARED" in {each.reason for one in rounds for each in one.discarded}
+    assert any("another process computed on the card" in note for note in found.notes)
 
 
 def test_our_own_children_are_no_neighbours(card):
