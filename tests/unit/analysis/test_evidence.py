@@ -185,6 +185,13 @@ def test_a_foreign_process_that_the_baseline_lived_with_is_no_news() -> None:
     assert 5 == gather([crowded], [a_process(20.0)]).foreign_rounds
 
 
+def test_one_disturbed_round_in_the_baseline_does_not_end_the_excuse() -> None:
+    crowded, alone = a_process(20.0, foreign_processes=1), a_process(20.0)
+    baseline = replace(alone, rounds=(crowded.rounds[0], *alone.rounds[1:]))
+
+    assert 5 == gather([crowded], [baseline]).foreign_rounds
+
+
 def test_a_clock_unknown_on_one_side_says_nothing() -> None:
     assert 0.0 == clock_drop(gather([a_process(20.0, clock_mhz=0.0)], [a_process(20.0)]))
     assert 0.0 == clock_drop(gather([a_process(20.0)], []))
