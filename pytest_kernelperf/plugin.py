@@ -140,7 +140,7 @@ _VALUES = {
 _INI_KEYS: dict[str, tuple[Any, str]] = {
     "timer": ("string", "Timer of tests that name none: device, launch, wall, or several."),
     "l2": ("string", "Cache state of tests that name none: cold or warm."),
-    "pace": ("string", "Duty cycle of tests that name none: paced."),
+    "pace": ("string", "Duty cycle of tests that name none: paced or sustained."),
     "percentiles": ("args", "Percentiles judged where a test names none, such as 50 99."),
     "max_regression": ("string", "Margin where a test names none: 0.02, or 50=0.02 99=0.15."),
     "rounds": ("int", "Rounds per measurement where a test names none."),
