@@ -105,10 +105,13 @@ class Make:
         level_us: float = 3.2,
         name: str = "p1",
         case: Case | None = None,
+        processes: int = 1,
     ) -> Recorded:
         case = case or self.case()
         if measurement is None:
-            measurement = self.measurement((self.process(name, level_us, case.timer),), case)
+            names = [name, *(f"{name}{i}" for i in range(2, processes + 1))]
+            measured = tuple(self.process(each, level_us, case.timer) for each in names)
+            measurement = self.measurement(measured, case)
         percentiles = (50.0, 95.0, 99.0)
         verdicts = tuple(
             Verdict(measurement.case, q, status, status.value, "made up")

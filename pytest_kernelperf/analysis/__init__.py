@@ -4,6 +4,7 @@ Turns samples into intervals and one verdict; pure: no torch, clock, files, pyte
 
 from pytest_kernelperf.analysis.comparison import compare
 from pytest_kernelperf.analysis.intervals import interval_us
+from pytest_kernelperf.analysis.looks import LOOKS, wants_more
 from pytest_kernelperf.analysis.margins import margins
 from pytest_kernelperf.analysis.noise import Noise, noise_from
 from pytest_kernelperf.analysis.percentiles import percentile_us
@@ -12,6 +13,7 @@ from pytest_kernelperf.analysis.roofline import physics_problem
 from pytest_kernelperf.analysis.verdicts import judge
 
 __all__ = [
+    "LOOKS",
     "Noise",
     "Reason",
     "compare",
@@ -21,4 +23,5 @@ __all__ = [
     "noise_from",
     "percentile_us",
     "physics_problem",
+    "wants_more",
 ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from pytest_kernelperf.analysis.intervals import TAIL_PROBABILITY
+from pytest_kernelperf.analysis.looks import tail_probability
 from pytest_kernelperf.analysis.noise import (
     CENTER,
     VARIANCE_FLOOR,
@@ -46,7 +46,7 @@ class ChangeEstimate:
 
     Attributes:
         relative: 0.03 = 3 % slower.
-        interval: 95 %, two-sided, relative.
+        interval: Two-sided, relative; 95 % over all looks (looks.py).
         noisier: The candidate's rounds scatter far more than the baseline's; the interval allows
             for it.
     """
@@ -76,7 +76,7 @@ def estimate_change(
     own = _candidate_variance(candidate, baseline, noise.variance, noisier)
     df = min(noise.df, _round_df(candidate)) if noisier else noise.df
     within = own / len(candidate) + noise.variance / len(baseline)
-    width = _half_width(within, df, card_variance)
+    width = _half_width(within, df, card_variance, tail_probability(len(candidate)))
     change = _mean(candidate) - _mean(baseline)
     return ChangeEstimate(
         math.expm1(change),
@@ -158,10 +158,10 @@ def _candidate_variance(
     return max(adjusted, least)
 
 
-def _half_width(within: float, df: float, card: float) -> float:
+def _half_width(within: float, df: float, card: float, tail: float) -> float:
     if card:  # Satterthwaite's degrees of freedom of the sum
         df = (within + card) ** 2 / (within**2 / df + card**2 / _CARD_DF)
-    return float(special.stdtrit(df, 1 - TAIL_PROBABILITY)) * math.sqrt(within + card)
+    return float(special.stdtrit(df, 1 - tail)) * math.sqrt(within + card)
 
 
 def _mean(column: Sequence[ProcessLogs]) -> float:

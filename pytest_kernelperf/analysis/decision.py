@@ -39,6 +39,8 @@ class Findings:
         noisier: The candidate's rounds scatter far more than the baseline's.
         enough_samples: False where the percentile lies in a tail that the samples do not reach.
         reservation: OTHER_CARD or PROVISIONAL, which widened the interval or the margin.
+        one_process: The candidate is a single process, which can't tell a slow kernel from a slow
+            process.
     """
 
     problem: str | None = None
@@ -51,6 +53,7 @@ class Findings:
     noisier: bool = False
     enough_samples: bool = True
     reservation: Reason | None = None
+    one_process: bool = False
 
 
 def decide(found: Findings) -> tuple[Status, str]:
@@ -75,7 +78,7 @@ def decide(found: Findings) -> tuple[Status, str]:
         return Status.INCONCLUSIVE, doubt
     if not found.has_baseline:
         return Status.NO_BASELINE, Reason.NO_BASELINE.value
-    if found.change is not None and found.change.high < -found.margin:
+    if _is_faster(found):
         return Status.IMPROVED, _reserved(found, Reason.FASTER_THAN_BASELINE)
     return Status.UNCHANGED, _reserved(found, Reason.WITHIN_MARGIN)
 
@@ -84,10 +87,14 @@ def _is_slower(found: Findings) -> bool:
     return found.change is not None and found.change.low > found.margin
 
 
+def _is_faster(found: Findings) -> bool:
+    return found.change is not None and found.change.high < -found.margin
+
+
 def _blocker(found: Findings) -> Reason | None:
     if not found.enough_samples:
         return Reason.TOO_FEW_SAMPLES
-    return found.excuse
+    return found.excuse or (Reason.ONE_PROCESS if found.one_process else None)
 
 
 def _doubt(found: Findings) -> str | None:
@@ -100,6 +107,9 @@ def _doubt(found: Findings) -> str | None:
         if found.noisier:
             return Reason.NOISIER_THAN_BASELINE.value
         return _reserved(found, Reason.STRADDLES_MARGIN)
+    if found.one_process and _is_faster(found):
+        # Else a lucky process would become the reference, and every later one a regression.
+        return Reason.ONE_PROCESS.value
     if found.target is TargetResult.INSIDE:
         return Reason.TARGET_IN_INTERVAL.value
     if found.target is TargetResult.UNKNOWN:

@@ -24,6 +24,7 @@ class Reason(str, Enum):
     # The target said it.
     ABOVE_TARGET = "ABOVE_TARGET"
     # Nothing can be said yet.
+    ONE_PROCESS = "ONE_PROCESS"
     STRADDLES_MARGIN = "STRADDLES_MARGIN"
     NOISIER_THAN_BASELINE = "NOISIER_THAN_BASELINE"
     TARGET_IN_INTERVAL = "TARGET_IN_INTERVAL"

@@ -13,6 +13,7 @@ from pytest_kernelperf.analysis.comparability import Difference
 from pytest_kernelperf.analysis.decision import TargetResult
 from pytest_kernelperf.analysis.evidence import Circumstances, explained_by_clocks
 from pytest_kernelperf.analysis.intervals import samples_needed
+from pytest_kernelperf.analysis.looks import next_look
 from pytest_kernelperf.analysis.margins import MIN_PROCESSES
 from pytest_kernelperf.analysis.reasons import MARGIN_BELOW_NOISE, Reason
 from pytest_kernelperf.model import Interval, Status
@@ -28,6 +29,7 @@ class Story:
         asked_margin: The test's own margin, if it has one.
         supported_margin: What the baseline's noise supports.
         baseline_processes: On this card, or on all where this card has none.
+        candidate_processes: With at least one kept sample.
         samples: Kept, of all rounds.
     """
 
@@ -47,6 +49,7 @@ class Story:
     difference: Difference | None = None
     seen: Circumstances | None = None
     baseline_processes: int = 0
+    candidate_processes: int = 0
     other_card: bool = False
     samples: int = 0
     elsewhere: Sequence[str] = ()
@@ -79,6 +82,16 @@ def _settle(story: Story) -> str:
     if story.status is not Status.INCONCLUSIVE or story.reason != Reason.STRADDLES_MARGIN:
         return ""
     return " Measure again; more rounds or more baseline processes narrow the interval."
+
+
+def _one_process(story: Story) -> str:
+    change = story.change.relative if story.change else 0.0
+    more = next_look(story.candidate_processes) - story.candidate_processes
+    return (
+        f"{_subject(story)} looks {'slower' if change > 0 else 'faster'} than the baseline by more "
+        f"than the margin ({_numbers(story)}), but one process can't tell a changed kernel from an "
+        f"odd process: {more} more fresh processes decide."
+    )
 
 
 def _noisier(story: Story) -> str:
@@ -163,6 +176,7 @@ def _not_judged(story: Story) -> str:
 
 
 _HEADS = {
+    Reason.ONE_PROCESS.value: _one_process,
     Reason.NOISIER_THAN_BASELINE.value: _noisier,
     Reason.CLOCK_MOVED.value: _clock_moved,
     Reason.THROTTLED.value: _throttled,

@@ -89,6 +89,7 @@ class _Row:
     compared: _Compared | None
     target: TargetResult
     baseline_processes: int
+    candidate_processes: int
 
 
 def judge(
@@ -180,6 +181,7 @@ def _row(
         compared=_compare(sides, percentile, candidate, baseline) if comparable else None,
         target=_target_result(sides.limits, percentile, own),
         baseline_processes=len(baseline),
+        candidate_processes=len(candidate),
     )
 
 
@@ -195,6 +197,7 @@ def _findings(sides: _Sides, row: _Row) -> Findings:
         noisier=compared.change.noisier if compared else False,
         enough_samples=row.own is not None or band(row.percentile) == CENTER,
         reservation=_reservation(sides, row.baseline_processes),
+        one_process=row.candidate_processes == 1,
     )
 
 
@@ -217,6 +220,7 @@ def _story(sides: _Sides, row: _Row, status: Status, reason: str) -> Story:
         difference=sides.difference,
         seen=sides.seen,
         baseline_processes=row.baseline_processes,
+        candidate_processes=row.candidate_processes,
         other_card=sides.other_card,
         samples=_samples(sides.measurement),
         elsewhere=sides.elsewhere,

@@ -109,7 +109,7 @@ def join_runs(runs: Sequence[Recorded]) -> Joined:
     """
     passed = [run for run in runs if run.body_passed and run.measurement.problem is None]
     # All too uncertain: together they may not be. If only some are, the others say it better.
-    certain = [run for run in passed if Status.INCONCLUSIVE not in _statuses(run)] or passed
+    certain = [run for run in passed if Status.INCONCLUSIVE not in _leanings(run)] or passed
     if not certain:
         return Joined(runs[0])
     first = certain[0]
@@ -130,7 +130,7 @@ def join_runs(runs: Sequence[Recorded]) -> Joined:
 
 def _contradiction(runs: Sequence[Recorded]) -> str:
     said = Counter(
-        " and ".join(sorted(_statuses(run) & {Status.IMPROVED, Status.REGRESSED})) or "unchanged"
+        " and ".join(sorted(_leanings(run) & {Status.IMPROVED, Status.REGRESSED})) or "unchanged"
         for run in runs
     )
     if len(said) < 2:
@@ -145,6 +145,19 @@ def _counted(count: int, what: str) -> str:
 
 def _statuses(recorded: Recorded) -> set[Status]:
     return {verdict.status for verdict in _judged(recorded)}
+
+
+def _leanings(recorded: Recorded) -> set[Status]:
+    """
+    Return the statuses, with what one process alone only suggests told by its direction.
+    """
+    return {_leaning(verdict) for verdict in _judged(recorded)}
+
+
+def _leaning(verdict: Verdict) -> Status:
+    if verdict.reason != Reason.ONE_PROCESS.value or verdict.change is None:
+        return verdict.status
+    return Status.REGRESSED if verdict.change > 0 else Status.IMPROVED
 
 
 def _obstacle(recorded: Recorded) -> str | None:
@@ -172,8 +185,13 @@ def _obstacle(recorded: Recorded) -> str | None:
 
 def _escape(verdict: Verdict) -> str:
     """
-    Return the way out where measuring again may never help: a first process that was the odd one.
+    Return the way out where measuring again like this may never help.
     """
+    if verdict.reason == Reason.ONE_PROCESS.value:
+        return (
+            "; one process moves no reference: measure in fresh processes, or update with the "
+            "records of several runs at once"
+        )
     if verdict.reason != Reason.PROVISIONAL.value:
         return ""
     return (

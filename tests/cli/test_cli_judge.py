@@ -26,7 +26,7 @@ def test_an_unchanged_run_passes(kernelperf, baseline, record) -> None:
 
 
 def test_a_slower_run_fails_with_reason_and_rerun_command(kernelperf, baseline, record) -> None:
-    result = kernelperf("judge", record("slow", 3.6))
+    result = kernelperf("judge", record("slow", 3.6, processes=3))
 
     assert 1 == result.exit_code
     assert "REGRESSED" in result.output
@@ -56,7 +56,7 @@ def test_judging_writes_nothing(kernelperf, project, baseline, record) -> None:
 
 
 def test_several_runs_are_judged_each(kernelperf, baseline, record) -> None:
-    result = kernelperf("judge", record("new"), record("slow", 3.6))
+    result = kernelperf("judge", record("new"), record("slow", 3.6, processes=3))
 
     assert 1 == result.exit_code
     assert "kernelperf: 2 judged" == result.output.splitlines()[-1]
@@ -64,7 +64,7 @@ def test_several_runs_are_judged_each(kernelperf, baseline, record) -> None:
 
 def test_the_json_file_says_the_same(kernelperf, baseline, record, tmp_path: Path) -> None:
     file = tmp_path / "verdicts.json"
-    result = kernelperf("judge", record("slow", 3.6), "--json", file)
+    result = kernelperf("judge", record("slow", 3.6, processes=3), "--json", file)
     text = file.read_text()
 
     assert 1 == result.exit_code
@@ -82,7 +82,7 @@ def test_a_json_file_that_cannot_be_written_is_refused(kernelperf, baseline, rec
 
 def test_other_baselines_can_be_named(kernelperf, project, baseline, record, tmp_path) -> None:
     (project / "baselines").rename(tmp_path / "kept")
-    run = record("slow", 3.6)
+    run = record("slow", 3.6, processes=3)
 
     assert 0 == kernelperf("judge", run).exit_code
     assert 1 == kernelperf("judge", run, "--baselines", tmp_path / "kept").exit_code
@@ -93,7 +93,7 @@ def test_baselines_are_found_from_a_folder_inside(
 ) -> None:
     monkeypatch.chdir(project / "tests")
 
-    assert 1 == kernelperf("judge", record("slow", 3.6)).exit_code
+    assert 1 == kernelperf("judge", record("slow", 3.6, processes=3)).exit_code
 
 
 def test_a_cut_off_run_is_judged_as_far_as_it_goes_and_said(kernelperf, baseline, record) -> None:

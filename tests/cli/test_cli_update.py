@@ -20,7 +20,7 @@ def test_a_new_case_is_added_from_several_runs(kernelperf, project, record) -> N
 
 def test_a_slower_run_is_refused_and_named(kernelperf, baseline, record) -> None:
     before = baseline.read_bytes()
-    result = kernelperf("update", record("slow", 3.6))
+    result = kernelperf("update", record("slow", 3.6, processes=3))
 
     assert 1 == result.exit_code
     assert "refused" in result.output
@@ -29,8 +29,26 @@ def test_a_slower_run_is_refused_and_named(kernelperf, baseline, record) -> None
     assert before == baseline.read_bytes()
 
 
+def test_one_process_that_looks_faster_moves_no_reference(kernelperf, baseline, record) -> None:
+    before = baseline.read_bytes()
+    result = kernelperf("update", record("fast", 2.8))
+
+    assert 1 == result.exit_code
+    assert "one process moves no reference" in " ".join(result.output.split())
+    assert before == baseline.read_bytes()
+
+
+def test_three_runs_of_one_process_each_move_the_reference_together(
+    kernelperf, baseline, record
+) -> None:
+    result = kernelperf("update", *(record(name, 2.8) for name in "xyz"))
+
+    assert 0 == result.exit_code
+    assert "moved" in result.output
+
+
 def test_a_slower_run_is_taken_when_accepted(kernelperf, baseline, record) -> None:
-    slow = record("slow", 3.6)
+    slow = record("slow", 3.6, processes=3)
     result = kernelperf("update", slow, "--accept-regressions")
 
     assert 0 == result.exit_code
@@ -40,7 +58,9 @@ def test_a_slower_run_is_taken_when_accepted(kernelperf, baseline, record) -> No
 
 def test_only_new_cases_are_added_when_asked(kernelperf, baseline, record, make) -> None:
     other = make.case("test_attention[16]")
-    result = kernelperf("update", record("fast", 2.8), record("x", case=other), "--new-only")
+    result = kernelperf(
+        "update", record("fast", 2.8, processes=3), record("x", case=other), "--new-only"
+    )
     entries = json.loads(baseline.read_text())["entries"]
 
     assert 0 == result.exit_code
@@ -58,7 +78,7 @@ def test_new_only_and_accepting_contradict(kernelperf, baseline, record) -> None
 def test_a_read_only_baseline_is_exit_status_2_and_stays(kernelperf, baseline, record) -> None:
     before = baseline.read_bytes()
     baseline.chmod(0o444)
-    result = kernelperf("update", record("fast", 2.8))
+    result = kernelperf("update", record("fast", 2.8, processes=3))
 
     assert 2 == result.exit_code
     assert f"{baseline} can't be written: the file is read-only" in result.output

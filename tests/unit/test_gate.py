@@ -75,7 +75,7 @@ def test_several_runs_of_a_new_case_become_one_reference(root: Path, make) -> No
 
 def test_a_slower_kernel_is_regressed_and_stays_out_until_accepted(root: Path, make) -> None:
     complete(root, make)
-    slower = make.recorded(name="slow", level_us=3.2 * 1.10)
+    slower = make.recorded(name="slow", level_us=3.2 * 1.10, processes=3)
     path = Baselines(root).path(SLUG, FILE)
     before = path.read_bytes()
     refused = update(root, slower)
@@ -121,17 +121,21 @@ def test_sustained_baselines_have_a_noise_of_their_own(root: Path, make) -> None
 
 def test_a_faster_kernel_moves_the_reference(root: Path, make) -> None:
     complete(root, make)
-    faster = make.recorded(name="fast", level_us=3.2 * 0.9)
+    faster = make.recorded(name="fast", level_us=3.2 * 0.9, processes=3)
 
     assert [Status.IMPROVED] == statuses(judged(root, faster))
     assert "moved" == update(root, faster).changes[0].action
 
 
-def test_a_faster_and_a_slower_run_are_not_unchanged(root: Path, make) -> None:
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_faster_and_a_slower_run_are_not_unchanged(root: Path, make, processes: int) -> None:
     """Their mean is the reference's time; joining them would hide both."""
     complete(root, make)
     before = Baselines(root).path(SLUG, FILE).read_bytes()
-    slow, fast = (make.recorded(name=n, level_us=3.2 * x) for n, x in (("s", 1.1), ("f", 0.9)))
+    slow, fast = (
+        make.recorded(name=n, level_us=3.2 * x, processes=processes)
+        for n, x in (("s", 1.1), ("f", 0.9))
+    )
     change = Gate(root).update([slow, fast], ACCEPT).changes[0]
 
     assert "refused" == change.action
@@ -147,6 +151,14 @@ def test_several_runs_that_agree_move_the_reference_together(root: Path, make) -
 
     assert "moved" == change.action
     assert list("vwxyz") == [p.id for p in entry.reference.processes]
+
+
+def test_an_unchanged_run_does_not_hide_one_that_looks_slower(root: Path, make) -> None:
+    """One process each: the slower one is undecided, but it is no run to leave out."""
+    complete(root, make)
+    runs = make.recorded(name="x"), make.recorded(name="s", level_us=3.2 * 1.1)
+
+    assert "contradict each other" in Gate(root).update(runs, ALL).changes[0].sentence
 
 
 def test_several_runs_are_judged_as_one(root: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +195,7 @@ def test_small_slowdowns_cannot_walk_past_the_margin(root: Path, make) -> None:
     level_us, seen = 3.2, []
     for step in range(8):
         level_us *= 1.006
-        recorded = make.recorded(name=f"s{step}", level_us=level_us)
+        recorded = make.recorded(name=f"s{step}", level_us=level_us, processes=3)
         seen += statuses(judged(root, recorded))
         update(root, recorded)
 

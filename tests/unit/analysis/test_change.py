@@ -45,9 +45,9 @@ def test_without_a_prior_it_is_the_textbook_prediction_interval() -> None:
     assert math.expm1(0.05 - np.mean(old) + width) == pytest.approx(change.interval.high)
 
 
-def test_several_candidate_processes_average() -> None:
+def test_several_candidate_processes_average_at_the_error_of_their_look() -> None:
     old = [0.0, 0.004, 0.001, -0.002, 0.003, 0.0]
-    width = stats.t.ppf(0.975, 5) * np.std(old, ddof=1) * math.sqrt(1 / 3 + 1 / 6)
+    width = stats.t.ppf(0.99, 5) * np.std(old, ddof=1) * math.sqrt(1 / 3 + 1 / 6)
 
     change = estimate_change(flat(0.05, 0.06, 0.04), flat(*old), WEAK)
 

@@ -48,8 +48,9 @@ def same() -> Measurement:
     return a_measurement(a_process(BASE_US))
 
 
-def slower(by: float, **evidence: object) -> Measurement:
-    return a_measurement(a_process(BASE_US * (1 + by), **evidence))  # type: ignore[arg-type]
+def slower(by: float, processes: int = 1, **evidence: object) -> Measurement:
+    process = a_process(BASE_US * (1 + by), **evidence)  # type: ignore[arg-type]
+    return a_measurement(*[process] * processes)
 
 
 def on_card(**state: object) -> Measurement:
@@ -58,9 +59,8 @@ def on_card(**state: object) -> Measurement:
 
 
 def test_slower_unchanged_and_faster() -> None:
-    statuses = [
-        judged(slower(by), a_reference()).status for by in (-0.05, -0.005, 0.0, 0.005, 0.02, 0.05)
-    ]
+    changes = (-0.05, -0.005, 0.0, 0.005, 0.017, 0.05)
+    statuses = [judged(slower(by, 3), a_reference()).status for by in changes]
 
     assert [
         Status.IMPROVED,
@@ -83,14 +83,21 @@ ROWS: list[tuple[Reason, Status, Callable[[], Verdict], str]] = [
     (
         Reason.SLOWER_THAN_BASELINE,
         Status.REGRESSED,
-        lambda: judged(slower(0.05), a_reference()),
+        lambda: judged(slower(0.05, 3), a_reference()),
         r"is slower than the baseline by more than the margin: \+5\.00 % against 20\.00 µs",
     ),
     (
         Reason.FASTER_THAN_BASELINE,
         Status.IMPROVED,
-        lambda: judged(slower(-0.05), a_reference()),
+        lambda: judged(slower(-0.05, 3), a_reference()),
         r"is faster than the baseline by more than the margin: -5\.00 %",
+    ),
+    (
+        Reason.ONE_PROCESS,
+        Status.INCONCLUSIVE,
+        lambda: judged(slower(0.05), a_reference()),
+        r"looks slower than the baseline by more than the margin \(\+5\.00 % against .*\), "
+        r"but one process can't tell .*: 2 more fresh processes decide\.$",
     ),
     (
         Reason.STRADDLES_MARGIN,
@@ -249,7 +256,7 @@ def test_targets_are_per_item() -> None:
 
 
 def test_a_regression_that_also_misses_its_target_says_both() -> None:
-    verdict = judged(slower(0.05), a_reference(), Limits(targets_us={50.0: 20.0}))
+    verdict = judged(slower(0.05, 3), a_reference(), Limits(targets_us={50.0: 20.0}))
 
     assert (Status.REGRESSED, False) == (verdict.status, verdict.target_met)
     assert "It also misses its target: 21.00 µs" in verdict.sentence
@@ -305,7 +312,7 @@ def test_the_device_timer_has_a_median_only() -> None:
 
 
 def test_a_shown_percentile_never_fails_whatever_it_did() -> None:
-    measurement = a_measurement(a_process(2 * BASE_US, samples=100), case=LAUNCH)
+    measurement = replace(slower(1.0, 3, samples=100), case=LAUNCH)
 
     verdicts = judge(measurement, Entry(a_reference(samples=100)), Limits((50.0,)), QUIET)
 
@@ -319,14 +326,14 @@ def test_the_tests_own_margin_is_used_as_it_is() -> None:
     limits = Limits(max_regression={50.0: 0.10})
 
     assert Status.UNCHANGED is judged(slower(0.05), a_reference(), limits).status
-    assert Status.REGRESSED is judged(slower(0.12), a_reference(), limits).status
+    assert Status.REGRESSED is judged(slower(0.12, 3), a_reference(), limits).status
 
 
 def test_a_margin_below_the_noise_is_said_at_once_and_judged_by_the_interval() -> None:
     limits = Limits(max_regression={50.0: 0.004})
 
     unsure = judged(slower(0.003), a_reference(), limits)
-    proven = judged(slower(0.02), a_reference(), limits)
+    proven = judged(slower(0.02, 3), a_reference(), limits)
 
     assert "MARGIN_BELOW_NOISE: the asked margin of 0.40 % is smaller than" in unsure.sentence
     assert (Status.INCONCLUSIVE, 0.004) == (unsure.status, unsure.margin)
@@ -342,10 +349,10 @@ def test_a_provisional_baseline_never_uses_a_margin_below_the_provisional_one() 
 
 def test_a_large_slowdown_regresses_even_provisionally_and_on_another_card() -> None:
     other = a_measurement(
-        *(replace(p, environment=environment("GPU-2")) for p in slower(0.15).processes)
+        *(replace(p, environment=environment("GPU-2")) for p in slower(0.15, 3).processes)
     )
 
-    provisional = judged(slower(0.15), a_reference(processes=1))
+    provisional = judged(slower(0.15, 3), a_reference(processes=1))
     elsewhere = judged(other, a_reference())
 
     assert (Status.REGRESSED, "PROVISIONAL") == (provisional.status, provisional.reason)
@@ -370,7 +377,7 @@ def test_a_two_percent_difference_between_cards_is_no_regression() -> None:
 
 
 def test_memory_bound_kernels_regress_although_the_clock_fell_a_little() -> None:
-    verdict = judged(slower(0.05, clock_mhz=1960.0), a_reference())
+    verdict = judged(slower(0.05, 3, clock_mhz=1960.0), a_reference())
 
     assert Status.REGRESSED is verdict.status
 
