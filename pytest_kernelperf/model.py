@@ -436,6 +436,8 @@ class Verdict:
         change: Relative change, 0.03 = 3 % slower.
         change_interval: The interval that decides.
         margin: The change that is too much.
+        detectable: The smallest true slowdown that the gate finds with 95 % probability, at this
+            margin and with all looks taken.
         target_us: The limit per item; `per` as in Limits.
         target_met: True, False, or None where there is no target or the interval straddles it.
         judged: False for percentiles that are only shown.
@@ -453,6 +455,7 @@ class Verdict:
     change: float | None = None
     change_interval: Interval | None = None
     margin: float | None = None
+    detectable: float | None = None
     target_us: float | None = None
     per: float = 1.0
     target_met: bool | None = None

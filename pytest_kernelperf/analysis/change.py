@@ -2,41 +2,36 @@
 The change against a baseline and its interval: the interval that is shown and that decides.
 
 On log time, a process's mean has a variance s² (process and rounds together). The baseline's own
-estimate of s² is moderated by the suite's prior; the change of K candidate processes against B
-baseline processes has the standard error sqrt(s² / K + s² / B), and Student's t with the
-moderated degrees of freedom gives the interval.
+estimate of s² is mixed with the suite's prior and with the candidate's own processes; the change of
+K candidate processes against B baseline processes has the variance s² / K + s² / B, to which
+sessions and other cards add theirs. Student's t gives the interval, at the error of the look.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
 
 from pytest_kernelperf.analysis.looks import tail_probability
-from pytest_kernelperf.analysis.noise import (
-    CENTER,
+from pytest_kernelperf.analysis.scatter import (
     VARIANCE_FLOOR,
+    Components,
     Prior,
     ProcessLogs,
-    band,
-    within_card_df,
-    within_card_variance,
+    by_card,
+    by_session,
+    mixed,
+    process_df,
+    process_variance,
 )
 from pytest_kernelperf.model import Interval
 
 # Rounds this much noisier than the baseline's are no accident.
 _NOISIER_P = 0.001
-# Between two cards of one model, P50 differ by 1.2 % rms (docs/verdicts.md; launch timer); a guess
-# above. Another card of the wall timer sits in another host.
-_CARD_SD = {"device": 0.012, "launch": 0.012}
-_CARD_SD_WALL = 0.05
-_CARD_TAIL_FACTOR = 1.5
-# How well that figure is known: about ten pairs of cards.
-_CARD_DF = 10.0
 
 
 @dataclass(frozen=True)
@@ -57,10 +52,7 @@ class ChangeEstimate:
 
 
 def estimate_change(
-    candidate: Sequence[ProcessLogs],
-    baseline: Sequence[ProcessLogs],
-    prior: Prior,
-    card_variance: float = 0.0,
+    candidate: Sequence[ProcessLogs], baseline: Sequence[ProcessLogs], parts: Components
 ) -> ChangeEstimate:
     """
     Estimate how much slower the candidate is than the baseline.
@@ -68,15 +60,20 @@ def estimate_change(
     Args:
         candidate: At least one process with at least one round; log µs.
         baseline: Likewise.
-        prior: Variance of a process's mean.
-        card_variance: Variance of the difference between cards; 0.0 for the same card.
+        parts: What the baseline's scatter is made of.
     """
-    noise = moderated_variance(baseline, prior)
+    # Candidates that fall into two modes, of which the baseline met one, show it themselves.
+    own = Prior(process_variance(candidate), process_df(candidate))
+    process = mixed(parts.process, own)
     noisier = is_noisier(candidate, baseline)
-    own = _candidate_variance(candidate, baseline, noise.variance, noisier)
-    df = min(noise.df, _round_df(candidate)) if noisier else noise.df
-    within = own / len(candidate) + noise.variance / len(baseline)
-    width = _half_width(within, df, card_variance, tail_probability(len(candidate)))
+    variance = _candidate_variance(candidate, baseline, process.variance, noisier)
+    df = min(process.df, _round_df(candidate)) if noisier else process.df
+    error = _sum(
+        Prior(variance / len(candidate) + process.variance / len(baseline), df),
+        _times(parts.session, by_session(candidate) + by_session(baseline)),
+        _times(parts.card, by_card(candidate) + by_card(baseline)),
+    )
+    width = half_width(error, len(candidate))
     change = _mean(candidate) - _mean(baseline)
     return ChangeEstimate(
         math.expm1(change),
@@ -85,45 +82,26 @@ def estimate_change(
     )
 
 
-def moderated_variance(baseline: Sequence[ProcessLogs], prior: Prior) -> Prior:
+def expected_error(baseline: Sequence[ProcessLogs], parts: Components, processes: int) -> Prior:
     """
-    Return the variance of one process's mean after seeing the baseline.
+    Return the variance of the change that so many candidate processes will have.
 
-    Prior and sample are weighted by their degrees of freedom.
-
-    Source:
-        Smyth (2004), equation for the posterior variance of a normal linear model.
+    They are expected in one session, on one card, and with the baseline's plan.
     """
-    df = within_card_df(baseline)
-    total = prior.df + df
-    variance = (prior.df * prior.variance + df * within_card_variance(baseline)) / total
-    return Prior(max(variance, VARIANCE_FLOOR), total)
+    process = parts.process
+    return _sum(
+        Prior(process.variance * (1 / processes + 1 / len(baseline)), process.df + processes - 1),
+        _times(parts.session, 1 + by_session(baseline)),
+        _times(parts.card, 1 + by_card(baseline)),
+    )
 
 
-def card_variance(timer: str, percentile: float, baseline_cards: int) -> float:
+def half_width(error: Prior, processes: int) -> float:
     """
-    Return the variance of the change that another card of the same model brings by itself.
-
-    Args:
-        timer: "device", "launch" or "wall".
-        percentile: Between 0 and 100.
-        baseline_cards: On how many cards the baseline was measured; more of them average out.
+    Return half of the interval's width, log scale, at the look of so many candidate processes.
     """
-    sd = _CARD_SD.get(timer, _CARD_SD_WALL)
-    sd *= 1.0 if band(percentile) == CENTER else _CARD_TAIL_FACTOR
-    # The measured figure is of a difference, so it holds two cards' variances: the candidate's
-    # stays, the baseline's shrinks with the number of its cards.
-    return sd**2 * (1 + 1 / baseline_cards) / 2
-
-
-def standard_error(
-    baseline: Sequence[ProcessLogs], prior: Prior, card_variance: float = 0.0
-) -> float:
-    """
-    Return the standard error of the change of one candidate process with the baseline's plan.
-    """
-    variance = moderated_variance(baseline, prior).variance
-    return math.sqrt(variance * (1 + 1 / len(baseline)) + card_variance)
+    quantile = float(special.stdtrit(error.df, 1 - tail_probability(processes)))
+    return quantile * math.sqrt(error.variance)
 
 
 def is_noisier(candidate: Sequence[ProcessLogs], baseline: Sequence[ProcessLogs]) -> bool:
@@ -158,10 +136,17 @@ def _candidate_variance(
     return max(adjusted, least)
 
 
-def _half_width(within: float, df: float, card: float, tail: float) -> float:
-    if card:  # Satterthwaite's degrees of freedom of the sum
-        df = (within + card) ** 2 / (within**2 / df + card**2 / _CARD_DF)
-    return float(special.stdtrit(df, 1 - tail)) * math.sqrt(within + card)
+def _sum(*terms: Prior) -> Prior:
+    """
+    Return the sum of independent variances, with Satterthwaite's degrees of freedom.
+    """
+    known = [each for each in terms if each.variance]
+    total = sum(each.variance for each in known)
+    return Prior(total, total**2 / sum(each.variance**2 / each.df for each in known))
+
+
+def _times(part: Prior, factor: float) -> Prior:
+    return replace(part, variance=part.variance * factor)
 
 
 def _mean(column: Sequence[ProcessLogs]) -> float:

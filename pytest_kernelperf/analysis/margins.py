@@ -4,23 +4,13 @@ The margin: how much slower is too slow, where a test does not say so itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from scipy import special
-
-from pytest_kernelperf.analysis.change import moderated_variance, standard_error
-from pytest_kernelperf.analysis.intervals import TAIL_PROBABILITY
-from pytest_kernelperf.analysis.noise import (
-    CENTER,
-    FAR_TAIL,
-    TAIL,
-    Noise,
-    Prior,
-    ProcessLogs,
-    band,
-    columns,
-    time_us_of,
-)
+from pytest_kernelperf.analysis.change import expected_error, half_width
+from pytest_kernelperf.analysis.looks import FULL_PLAN, LOOKS
+from pytest_kernelperf.analysis.noise import CENTER, FAR_TAIL, TAIL, Noise, band
+from pytest_kernelperf.analysis.scatter import Components, ProcessLogs, columns
 from pytest_kernelperf.model import Reference
 
 #: Fewer baseline processes than this make a verdict provisional.
@@ -34,18 +24,33 @@ _STANDARD_ERRORS = 3.9
 # Single launches read one clock step (32 ns) instead of the mean of many, and wall times hold
 # the host.
 _FLOORS = {
-    ("device", CENTER): 0.015,
-    ("launch", CENTER): 0.02,
+    ("device", CENTER): 0.005,
+    ("launch", CENTER): 0.01,
     ("launch", TAIL): 0.05,
     ("launch", FAR_TAIL): 0.10,
     ("wall", CENTER): 0.05,
     ("wall", TAIL): 0.10,
     ("wall", FAR_TAIL): 0.20,
 }
+# The slowdown that the full plan is to find. Up to there a margin is as wide as one process needs
+# to come out UNCHANGED, so that few unchanged tests take a second look.
+_GOALS = {
+    ("device", CENTER): 0.02,
+    ("launch", CENTER): 0.03,
+    ("launch", TAIL): 0.10,
+    ("launch", FAR_TAIL): 0.20,
+    ("wall", CENTER): 0.10,
+    ("wall", TAIL): 0.20,
+    ("wall", FAR_TAIL): 0.40,
+}
 # Noise beyond this does not widen the margin further: the verdict is INCONCLUSIVE more often
 # instead.
 _CAP_CENTER = 0.05
 _CAP_FLOORS = 3.0
+# Nobody measures more processes than this to settle one verdict.
+_MOST_PROCESSES = 100
+# 95 % on one side.
+_FOUND = 1.645
 # Below MIN_PROCESSES the variance is a guess.
 _PROVISIONAL_CENTER = 0.05
 _PROVISIONAL_TAIL = 0.10
@@ -71,39 +76,76 @@ def margins(
         percentiles, columns(reference.processes, percentiles), strict=True
     ):
         if column:
-            prior = noise.prior(timer, percentile, time_us_of(column))
-            found[percentile] = default_margin(timer, percentile, column, prior)
+            parts = noise.components(timer, percentile, column)
+            found[percentile] = default_margin(timer, percentile, column, parts)
     return found
 
 
 def default_margin(
-    timer: str,
-    percentile: float,
-    baseline: Sequence[ProcessLogs],
-    prior: Prior,
-    card_variance: float = 0.0,
+    timer: str, percentile: float, baseline: Sequence[ProcessLogs], parts: Components
 ) -> float:
     """
-    Return 3.9 standard errors of one candidate process, within the floor and cap of its kind.
+    Return the margin that the noise supports, within the floor and cap of its kind.
 
-    A provisional baseline and another card have no cap: there the wide margin is what is honest.
+    What one process supports, as long as the full plan then still finds its goal; else as much
+    less as the full plan supports. A provisional baseline and another card have no cap: there the
+    wide margin is what is honest, and more processes hardly help.
     """
-    supported = supported_margin(baseline, prior, card_variance)
     floor = floor_margin(timer, percentile)
     if len(baseline) < MIN_PROCESSES:
-        return max(floor, _provisional(percentile, baseline, prior, card_variance))
-    if card_variance:
-        return max(floor, supported)
-    return min(max(floor, supported), _cap(timer, percentile, floor))
+        return max(floor, _provisional(percentile, baseline, parts))
+    one = _STANDARD_ERRORS * _standard_error(baseline, parts, LOOKS[0])
+    if parts.card.variance:
+        return max(floor, one)
+    full = supported_margin(baseline, parts)
+    goal = _GOALS.get((timer, band(percentile)), _GOALS["wall", band(percentile)])
+    return min(max(floor, full, min(one, goal - full)), _cap(timer, percentile, floor))
 
 
-def supported_margin(
-    baseline: Sequence[ProcessLogs], prior: Prior, card_variance: float = 0.0
-) -> float:
+def supported_margin(baseline: Sequence[ProcessLogs], parts: Components) -> float:
     """
     Return the smallest margin at which an unchanged kernel gets its verdict in 95 % of runs.
     """
-    return _STANDARD_ERRORS * standard_error(baseline, prior, card_variance)
+    return _STANDARD_ERRORS * _standard_error(baseline, parts, FULL_PLAN)
+
+
+def detectable_slowdown(baseline: Sequence[ProcessLogs], parts: Components, margin: float) -> float:
+    """
+    Return the minimum detectable slowdown: what the full plan calls REGRESSED in 95 % of runs.
+
+    Its estimate must lie above the margin by half an interval, and does so in 95 % of runs if the
+    truth lies 1.645 standard errors higher still. 0.02 = 2 %.
+    """
+    error = expected_error(baseline, parts, FULL_PLAN)
+    beyond = half_width(error, FULL_PLAN) + _FOUND * math.sqrt(error.variance)
+    return math.expm1(math.log1p(margin) + beyond)
+
+
+def settled_by(
+    change: float,
+    margin: float,
+    processes: int,
+    baseline: Sequence[ProcessLogs],
+    parts: Components,
+) -> int | None:
+    """
+    Return how many candidate processes in all would decide a change like the one seen.
+
+    Args:
+        change: Relative change, as estimated so far.
+        margin: The one it is judged by.
+        processes: Candidate processes there are.
+        baseline: What it is judged against.
+        parts: What the baseline's scatter is made of.
+
+    Returns:
+        None if even a hundred leave the interval on the margin.
+    """
+    distance = abs(math.log1p(change) - math.log1p(margin))
+    for total in range(processes + 1, _MOST_PROCESSES + 1):
+        if half_width(expected_error(baseline, parts, total), total) < distance:
+            return total
+    return None
 
 
 def floor_margin(timer: str, percentile: float) -> float:
@@ -120,14 +162,16 @@ def provisional_margin(percentile: float) -> float:
     return _PROVISIONAL_CENTER if band(percentile) == CENTER else _PROVISIONAL_TAIL
 
 
-def _provisional(
-    percentile: float, baseline: Sequence[ProcessLogs], prior: Prior, card_variance: float
-) -> float:
+def _provisional(percentile: float, baseline: Sequence[ProcessLogs], parts: Components) -> float:
     # Few degrees of freedom make the interval itself wider than 3.9 standard errors allow for. The
     # verdict must come out UNCHANGED all the same: an update completes no baseline without it.
-    quantile = float(special.stdtrit(moderated_variance(baseline, prior).df, 1 - TAIL_PROBABILITY))
-    needed = (quantile + _STANDARD_ERRORS / 2) * standard_error(baseline, prior, card_variance)
-    return max(provisional_margin(percentile), needed)
+    error = expected_error(baseline, parts, LOOKS[0])
+    scatter = _STANDARD_ERRORS / 2 * math.sqrt(error.variance)
+    return max(provisional_margin(percentile), half_width(error, LOOKS[0]) + scatter)
+
+
+def _standard_error(baseline: Sequence[ProcessLogs], parts: Components, processes: int) -> float:
+    return math.sqrt(expected_error(baseline, parts, processes).variance)
 
 
 def _cap(timer: str, percentile: float, floor: float) -> float:

@@ -11,17 +11,44 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 from scipy import special
 
-from pytest_kernelperf.analysis.percentiles import Floats, gives, round_logs
-from pytest_kernelperf.model import Process, Reference
+from pytest_kernelperf.analysis.percentiles import gives
+from pytest_kernelperf.analysis.scatter import (
+    UNKNOWN,
+    VARIANCE_FLOOR,
+    Components,
+    Prior,
+    ProcessLogs,
+    card_excess,
+    columns,
+    mixed,
+    process_df,
+    process_variance,
+    session_excess,
+    time_us_of,
+)
+from pytest_kernelperf.model import Reference
 
-#: No process mean is trusted to repeat better than this: 0.02 %, the best that pacing gave.
-VARIANCE_FLOOR = 0.0002**2
+__all__ = [
+    "VARIANCE_FLOOR",
+    "Noise",
+    "Prior",
+    "ProcessLogs",
+    "band",
+    "columns",
+    "fit_prior",
+    "fixed_card_prior",
+    "fixed_prior",
+    "inverse_trigamma",
+    "noise_from",
+    "time_scale",
+    "time_us_of",
+]
 
 # Fewer tests than this can't say how variances vary from test to test.
 _MIN_REFERENCES = 3
@@ -50,43 +77,33 @@ _FIXED_SD: Mapping[tuple[str, str], float] = MappingProxyType(
 _FIXED_DF = 4.0
 
 
-@dataclass(frozen=True)
-class Prior:
-    """
-    A scaled inverse chi-square: the variance of a process's mean log time, and its weight.
-    """
+# Between two cards of one model, P50 differ by 1.2 % rms (docs/verdicts.md; launch timer); a guess
+# above. Another card of the wall timer sits in another host. Ten pairs of cards or so know it.
+_CARD_SD = {"device": 0.012, "launch": 0.012}
+_CARD_SD_WALL = 0.05
+_CARD_TAIL_FACTOR = 1.5
+_CARD_DF = 10.0
 
-    variance: float
-    df: float
-
-
-@dataclass(frozen=True)
-class ProcessLogs:
-    """
-    One process's rounds, one percentile: natural logs of microseconds.
-    """
-
-    card: str
-    rounds: Floats
-
-    @property
-    def mean(self) -> float:
-        """
-        The process's estimate.
-        """
-        return float(self.rounds.mean())
+_Key = tuple[str, float, int]
+_Priors = tuple[tuple[_Key, Prior], ...]
 
 
 @dataclass(frozen=True)
 class Noise:
     """
-    The priors of one set of baselines; a value, so that a verdict depends on nothing else.
+    What one set of baselines knows of noise; a value, so that a verdict depends on nothing else.
+
+    Each table holds ((timer, percentile, time scale), prior), sorted by key.
 
     Attributes:
-        priors: ((timer, percentile, time scale), prior), sorted by key.
+        priors: Of a process's mean.
+        sessions: Of what a session adds; only where a baseline has several.
+        cards: Of what a card adds; only where a baseline has several.
     """
 
-    priors: tuple[tuple[tuple[str, float, int], Prior], ...] = ()
+    priors: _Priors = ()
+    sessions: _Priors = ()
+    cards: _Priors = ()
 
     def prior(self, timer: str, percentile: float, time_us: float) -> Prior:
         """
@@ -94,6 +111,37 @@ class Noise:
         """
         key = (timer, percentile, time_scale(time_us))
         return dict(self.priors).get(key) or fixed_prior(timer, percentile)
+
+    def components(
+        self,
+        timer: str,
+        percentile: float,
+        baseline: Sequence[ProcessLogs],
+        *,
+        other_card: bool = False,
+    ) -> Components:
+        """
+        Return the variances of one baseline, each its own mixed with the suite's.
+
+        Args:
+            timer: "device", "launch" or "wall".
+            percentile: Between 0 and 100.
+            baseline: At least one process.
+            other_card: Whether the candidate was measured on a card that the baseline lacks.
+        """
+        time_us = time_us_of(baseline)
+        key = (timer, percentile, time_scale(time_us))
+        own = Prior(process_variance(baseline), process_df(baseline))
+        process = mixed(self.prior(timer, percentile, time_us), own)
+        process = replace(process, variance=max(process.variance, VARIANCE_FLOOR))
+        session = mixed(
+            dict(self.sessions).get(key, UNKNOWN), session_excess(baseline, process.variance)
+        )
+        card = UNKNOWN
+        if other_card:
+            guess = mixed(fixed_card_prior(timer, percentile), dict(self.cards).get(key, UNKNOWN))
+            card = mixed(guess, card_excess(baseline, process.variance, session.variance))
+        return Components(process, session, card)
 
 
 def band(percentile: float) -> str:
@@ -131,57 +179,60 @@ def noise_from(
         references: Timer and reference of each baseline entry, any order.
         percentiles: For which priors are wanted; others get the fixed one.
     """
-    samples: dict[tuple[str, float, int], list[tuple[float, int]]] = defaultdict(list)
+    found: dict[_Key, list[tuple[ProcessLogs, ...]]] = defaultdict(list)
     for timer, reference in references:
         given = [each for each in percentiles if gives(timer, each)]
         for percentile, column in zip(given, columns(reference.processes, given), strict=True):
-            df = within_card_df(column)
-            if df >= 2:
-                key = (timer, percentile, time_scale(time_us_of(column)))
-                samples[key].append((within_card_variance(column), df))
-    fitted = {key: fit_prior(found) for key, found in samples.items()}
-    return Noise(tuple(sorted((key, prior) for key, prior in fitted.items() if prior is not None)))
+            if column:
+                found[timer, percentile, time_scale(time_us_of(column))].append(column)
+    noise = Noise(priors=_fitted(found))
+    noise = replace(noise, sessions=_excesses(found, noise, cards=False))
+    return replace(noise, cards=_excesses(found, noise, cards=True))
 
 
-def columns(
-    processes: Sequence[Process], percentiles: Sequence[float]
-) -> tuple[tuple[ProcessLogs, ...], ...]:
+_Found = Mapping[_Key, Sequence[Sequence[ProcessLogs]]]
+
+
+def _fitted(found: _Found) -> _Priors:
+    fits = {
+        key: fit_prior([(process_variance(c), process_df(c)) for c in suite if process_df(c) >= 2])
+        for key, suite in found.items()
+    }
+    return tuple(sorted((key, prior) for key, prior in fits.items() if prior is not None))
+
+
+def _excesses(found: _Found, noise: Noise, *, cards: bool) -> _Priors:
     """
-    Return, per percentile, every process's rounds; processes without a kept sample are left out.
+    Return what sessions or cards add, averaged over the suite's baselines that know.
+
+    Their degrees of freedom do not add up over tests: all tests met the same sessions and cards.
     """
-    logs = [(each.environment.card, round_logs(each, percentiles)) for each in processes]
-    return tuple(
-        tuple(ProcessLogs(card, table[:, index]) for card, table in logs if table.size)
-        for index in range(len(percentiles))
-    )
+    priors = []
+    for key, suite in sorted(found.items()):
+        known = []
+        for column in suite:
+            parts = noise.components(key[0], key[1], column)
+            excess = session_excess(column, parts.process.variance)
+            if cards:
+                excess = card_excess(column, parts.process.variance, parts.session.variance)
+            if excess.df:
+                known.append(excess)
+        if known:
+            mean = sum(each.variance for each in known) / len(known)
+            priors.append((key, Prior(mean, max(each.df for each in known))))
+    return tuple(priors)
 
 
-def time_us_of(column: Sequence[ProcessLogs]) -> float:
+def fixed_card_prior(timer: str, percentile: float) -> Prior:
     """
-    Return the percentile of at least one process, microseconds.
+    Return the documented variance that one card adds: half of the difference between two.
     """
-    return math.exp(sum(each.mean for each in column) / len(column))
+    sd = _CARD_SD.get(timer, _CARD_SD_WALL)
+    sd *= 1.0 if band(percentile) == CENTER else _CARD_TAIL_FACTOR
+    return Prior(sd**2 / 2, _CARD_DF)
 
 
-def within_card_df(column: Sequence[ProcessLogs]) -> int:
-    """
-    Return the degrees of freedom of `within_card_variance`.
-    """
-    return len(column) - len({each.card for each in column})
-
-
-def within_card_variance(column: Sequence[ProcessLogs]) -> float:
-    """
-    Return the sample variance of process means about their card's mean; the floor if there is none.
-    """
-    by_card: dict[str, list[float]] = defaultdict(list)
-    for each in column:
-        by_card[each.card].append(each.mean)
-    squares = sum(float(np.square(np.subtract(m, np.mean(m))).sum()) for m in by_card.values())
-    return max(squares / max(within_card_df(column), 1), VARIANCE_FLOOR)
-
-
-def fit_prior(samples: Sequence[tuple[float, int]]) -> Prior | None:
+def fit_prior(samples: Sequence[tuple[float, float]]) -> Prior | None:
     """
     Fit the prior to several baselines' sample variances by matching moments of their logs.
 

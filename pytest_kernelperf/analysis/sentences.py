@@ -17,7 +17,7 @@ from pytest_kernelperf.analysis.looks import next_look
 from pytest_kernelperf.analysis.margins import MIN_PROCESSES
 from pytest_kernelperf.analysis.reasons import MARGIN_BELOW_NOISE, Reason
 from pytest_kernelperf.model import Interval, Status
-from pytest_kernelperf.units import format_percent, format_percentile, format_us
+from pytest_kernelperf.units import counted, format_percent, format_percentile, format_us
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Story:
     Attributes:
         asked_margin: The test's own margin, if it has one.
         supported_margin: What the baseline's noise supports.
+        detectable: The minimum detectable slowdown.
+        settled_by: Candidate processes that would decide; None if no number would.
         baseline_processes: On this card, or on all where this card has none.
         candidate_processes: With at least one kept sample.
         samples: Kept, of all rounds.
@@ -43,6 +45,8 @@ class Story:
     margin: float | None = None
     asked_margin: float | None = None
     supported_margin: float | None = None
+    detectable: float | None = None
+    settled_by: int | None = None
     target_us: float | None = None
     per: float = 1.0
     target: TargetResult = TargetResult.NONE
@@ -79,9 +83,20 @@ def _change_head(story: Story) -> str:
 
 
 def _settle(story: Story) -> str:
-    if story.status is not Status.INCONCLUSIVE or story.reason != Reason.STRADDLES_MARGIN:
+    if story.status is not Status.INCONCLUSIVE:
         return ""
-    return " Measure again; more rounds or more baseline processes narrow the interval."
+    if story.settled_by is not None:
+        more = story.settled_by - story.candidate_processes
+        return f" To settle it takes about {counted(more, 'more process', 'more processes')}."
+    if (story.supported_margin or 0.0) > (story.margin or 0.0):
+        return (
+            f" More processes can't settle it: noise allows no margin below "
+            f"{_share(story.supported_margin)} here. Record more baseline processes."
+        )
+    return (
+        " It lies on the margin, where more processes can't settle it; more baseline processes "
+        "narrow the interval."
+    )
 
 
 def _one_process(story: Story) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pytest_kernelperf.analysis.change import ChangeEstimate, card_variance, estimate_change
+from pytest_kernelperf.analysis.change import ChangeEstimate, estimate_change
 from pytest_kernelperf.analysis.comparability import Difference, find_difference
 from pytest_kernelperf.analysis.decision import Findings, TargetResult, decide
 from pytest_kernelperf.analysis.evidence import Circumstances, excuse, gather
@@ -15,7 +15,9 @@ from pytest_kernelperf.analysis.intervals import enclosing_interval_us
 from pytest_kernelperf.analysis.margins import (
     MIN_PROCESSES,
     default_margin,
+    detectable_slowdown,
     provisional_margin,
+    settled_by,
     supported_margin,
 )
 from pytest_kernelperf.analysis.noise import (
@@ -68,12 +70,19 @@ class _Sides:
 class _Compared:
     """
     One percentile against the baseline.
+
+    Attributes:
+        supported: The smallest margin that the baseline's noise supports.
+        detectable: The minimum detectable slowdown at this margin.
+        settled_by: Candidate processes that would decide a change like this one; None if none.
     """
 
     change: ChangeEstimate
     baseline_us: float
     margin: float
     supported: float
+    detectable: float
+    settled_by: int | None
     excuse: Reason | None
 
 
@@ -214,6 +223,8 @@ def _story(sides: _Sides, row: _Row, status: Status, reason: str) -> Story:
         margin=compared.margin if compared else None,
         asked_margin=limits.max_regression.get(row.percentile),
         supported_margin=compared.supported if compared else None,
+        detectable=compared.detectable if compared else None,
+        settled_by=compared.settled_by if compared else None,
         target_us=limits.targets_us.get(row.percentile),
         per=limits.per,
         target=row.target,
@@ -243,13 +254,10 @@ def _compare(
 ) -> _Compared:
     timer = sides.measurement.case.regime
     baseline_us = time_us_of(baseline)
-    prior = sides.noise.prior(timer, percentile, baseline_us)
-    card = 0.0
-    if sides.other_card:
-        card = card_variance(timer, percentile, len({each.card for each in baseline}))
-    change = estimate_change(candidate, baseline, prior, card)
+    parts = sides.noise.components(timer, percentile, baseline, other_card=sides.other_card)
+    change = estimate_change(candidate, baseline, parts)
     asked = sides.limits.max_regression.get(percentile)
-    margin = default_margin(timer, percentile, baseline, prior, card)
+    margin = default_margin(timer, percentile, baseline, parts)
     if asked is not None:
         provisional = len(baseline) < MIN_PROCESSES
         margin = max(asked, provisional_margin(percentile)) if provisional else asked
@@ -257,7 +265,9 @@ def _compare(
         change=change,
         baseline_us=baseline_us,
         margin=margin,
-        supported=supported_margin(baseline, prior, card),
+        supported=supported_margin(baseline, parts),
+        detectable=detectable_slowdown(baseline, parts, margin),
+        settled_by=settled_by(change.relative, margin, len(candidate), baseline, parts),
         excuse=excuse(sides.seen, change.interval.low, margin),
     )
 
@@ -311,6 +321,7 @@ def _as_verdict(measurement: Measurement, story: Story, *, judged: bool) -> Verd
         change=story.change.relative if story.change else None,
         change_interval=story.change.interval if story.change else None,
         margin=story.margin,
+        detectable=story.detectable,
         target_us=story.target_us,
         per=story.per,
         target_met=met,

@@ -12,7 +12,7 @@ import pytest
 
 import pytest_kernelperf
 from pytest_kernelperf.analysis.margins import default_margin, floor_margin
-from pytest_kernelperf.analysis.noise import ProcessLogs, fixed_prior
+from pytest_kernelperf.analysis.noise import Noise, ProcessLogs, fixed_prior
 from pytest_kernelperf.analysis.reasons import MARGIN_BELOW_NOISE, Reason
 from pytest_kernelperf.model import Status
 
@@ -68,7 +68,8 @@ def test_the_documented_bounds_are_those_of_the_code(row: list[str]) -> None:
     wild = [ProcessLogs("A", np.array([level])) for level in (0.0, 5.0, 9.0)]
     prior = fixed_prior(timer, percentile)
 
-    bounds = floor_margin(timer, percentile), default_margin(timer, percentile, wild, prior)
+    parts = Noise().components(timer, percentile, wild)
+    bounds = floor_margin(timer, percentile), default_margin(timer, percentile, wild, parts)
 
     assert (_fraction(least), _fraction(most)) == pytest.approx(bounds)
     assert _fraction(prior_sd) ** 2 == pytest.approx(prior.variance)

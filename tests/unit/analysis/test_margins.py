@@ -5,41 +5,92 @@ Default margins: floors, noise, caps.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from measured import QUIET, a_reference
 
 from pytest_kernelperf.analysis import margins
-from pytest_kernelperf.analysis.change import moderated_variance
-from pytest_kernelperf.analysis.margins import default_margin
-from pytest_kernelperf.analysis.noise import Prior, columns, fixed_prior
+from pytest_kernelperf.analysis.change import expected_error
+from pytest_kernelperf.analysis.margins import (
+    default_margin,
+    detectable_slowdown,
+    settled_by,
+    supported_margin,
+)
+from pytest_kernelperf.analysis.scatter import Components, Prior, ProcessLogs, columns
 
 
 @pytest.mark.parametrize(
     ("timer", "percentile", "floor"),
     [
-        ("device", 50.0, 0.015),
-        ("launch", 50.0, 0.02),
+        ("device", 50.0, 0.005),
+        ("launch", 50.0, 0.01),
         ("launch", 95.0, 0.05),
         ("launch", 99.0, 0.10),
         ("launch", 99.9, 0.10),
-        ("launch", 75.0, 0.02),
+        ("launch", 75.0, 0.01),
     ],
 )
 def test_a_quiet_baseline_gets_its_kinds_floor(timer: str, percentile: float, floor: float) -> None:
-    reference = a_reference(sd=0.0005, processes=30)
+    reference = a_reference(sd=0.0005, processes=60)
 
     assert {percentile: floor} == margins(timer, reference, [percentile], QUIET)
 
 
-def test_a_noisier_baseline_gets_three_point_nine_standard_errors() -> None:
-    reference = a_reference(sd=0.006)
-    (column,) = columns(reference.processes, [50.0])
-    variance = moderated_variance(column, fixed_prior("device", 50.0)).variance
-    expected = 3.9 * math.sqrt(variance * (1 + 1 / 7))
+def parts_of(sd: float, df: float = 1e6) -> Components:
+    """
+    Return a process's standard deviation, known without doubt unless said otherwise.
+    """
+    return Components(Prior(sd**2, df))
 
-    assert 0.015 < expected < 0.05
-    assert {50.0: pytest.approx(expected)} == margins("device", reference, [50.0], QUIET)
+
+FIVE = [ProcessLogs("A", np.zeros(5))] * 5
+
+
+@pytest.mark.parametrize(
+    ("sd", "margin"),
+    [
+        (0.0010, 0.005),  # the floor
+        (0.0020, 3.9 * 0.0020 * math.sqrt(1 + 1 / 5)),  # what one process supports
+        (0.0035, 0.02 - 3.9 * 0.0035 * math.sqrt(1 / 5 + 1 / 5)),  # what still finds 2 %
+        (0.0080, 3.9 * 0.0080 * math.sqrt(1 / 5 + 1 / 5)),  # what five processes support
+        (0.0300, 0.05),  # the cap
+    ],
+)
+def test_the_margin_grows_with_the_noise_but_leaves_room_to_find_two_per_cent(
+    sd: float, margin: float
+) -> None:
+    assert margin == pytest.approx(default_margin("device", 50.0, FIVE, parts_of(sd)))
+
+
+@pytest.mark.parametrize("sd", [0.0005, 0.001, 0.002, 0.003, 0.004])
+def test_two_per_cent_is_detectable_up_to_a_noise_of_four_per_mille(sd: float) -> None:
+    margin = default_margin("device", 50.0, FIVE, parts_of(sd))
+
+    assert detectable_slowdown(FIVE, parts_of(sd), margin) < 0.0205
+
+
+def test_the_detectable_slowdown_is_margin_plus_half_an_interval_plus_luck() -> None:
+    """By hand: t is normal here; 2.17 leaves 1.5 % on its side, 1.645 leaves 5 %."""
+    error = 0.003 * math.sqrt(1 / 5 + 1 / 5)
+    expected = 1.01 * math.exp((2.1701 + 1.645) * error) - 1
+
+    assert expected == pytest.approx(detectable_slowdown(FIVE, parts_of(0.003), 0.01), rel=1e-4)
+
+
+def test_the_supported_margin_is_three_point_nine_errors_of_five_processes() -> None:
+    error = expected_error(FIVE, parts_of(0.003), 5).variance
+
+    assert 3.9 * math.sqrt(error) == pytest.approx(supported_margin(FIVE, parts_of(0.003)))
+
+
+def test_a_change_far_from_the_margin_is_settled_by_few_processes_one_near_it_by_none() -> None:
+    found = [settled_by(c, 0.01, 1, FIVE, parts_of(0.003)) for c in (0.02, 0.015, 0.011, 0.01)]
+
+    assert [2, 4, None, None] == found
+    assert 2 == settled_by(0.0, 0.01, 1, FIVE, parts_of(0.003))
 
 
 @pytest.mark.parametrize(
@@ -69,17 +120,16 @@ def test_a_provisional_margin_makes_room_for_the_interval_of_few_degrees_of_free
     (column,) = columns(a_reference(processes=1).processes, [50.0])
     expected = (4.3027 + 1.95) * math.sqrt(2) * 0.01
 
-    margin = default_margin("device", 50.0, column, Prior(0.01**2, 2.0))
+    margin = default_margin("device", 50.0, column, parts_of(0.01, df=2.0))
 
     assert margin == pytest.approx(expected, rel=1e-4)
 
 
 def test_another_cards_margin_holds_the_card_term_and_has_no_cap() -> None:
     (column,) = columns(a_reference(sd=0.001).processes, [50.0])
+    parts = replace(parts_of(0.004), card=Prior(0.02**2, 10.0))
 
-    margin = default_margin("device", 50.0, column, fixed_prior("device", 50.0), 0.02**2)
-
-    assert margin > 3.9 * 0.02
+    assert default_margin("device", 50.0, column, parts) > 3.9 * 0.02
 
 
 def test_a_baseline_without_samples_has_no_margin() -> None:

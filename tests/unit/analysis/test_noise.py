@@ -19,8 +19,8 @@ from pytest_kernelperf.analysis.noise import (
     fixed_prior,
     inverse_trigamma,
     time_scale,
-    within_card_variance,
 )
+from pytest_kernelperf.analysis.scatter import process_variance
 from pytest_kernelperf.model import Reference
 
 
@@ -109,7 +109,7 @@ def test_identical_processes_do_not_promise_perfect_repetition() -> None:
     noise = noise_from([("device", same)] * 3)
 
     assert noise.prior("device", 50.0, 20.0).variance >= VARIANCE_FLOOR / 10
-    assert VARIANCE_FLOOR == within_card_variance([])
+    assert VARIANCE_FLOOR == process_variance([])
 
 
 @pytest.mark.parametrize(

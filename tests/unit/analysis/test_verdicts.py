@@ -78,7 +78,7 @@ ROWS: list[tuple[Reason, Status, Callable[[], Verdict], str]] = [
         Status.UNCHANGED,
         lambda: judged(same(), a_reference()),
         r"P50 \(20\.00 µs\) is unchanged within the margin: \+0\.00 % against 20\.00 µs, 95 % "
-        r"interval -0\.\d+ % to \+0\.\d+ %, margin 1\.50 %\.$",
+        r"interval -0\.\d+ % to \+0\.\d+ %, margin 1\.22 %\.$",
     ),
     (
         Reason.SLOWER_THAN_BASELINE,
@@ -103,7 +103,7 @@ ROWS: list[tuple[Reason, Status, Callable[[], Verdict], str]] = [
         Reason.STRADDLES_MARGIN,
         Status.INCONCLUSIVE,
         lambda: judged(slower(0.016), a_reference()),
-        "is not decided: the interval reaches the margin: .* Measure again",
+        "is not decided: the interval reaches the margin: .* To settle it takes about 12 more pro",
     ),
     (
         Reason.NOISIER_THAN_BASELINE,
@@ -238,9 +238,10 @@ def test_the_verdict_carries_its_numbers() -> None:
     assert 0.05 == pytest.approx(verdict.change)
     assert verdict.change_interval is not None
     assert 0.04 < verdict.change_interval.low < 0.05 < verdict.change_interval.high < 0.06
+    assert verdict.detectable == pytest.approx(0.02045, rel=1e-3)
     assert verdict.interval_us is not None
     assert verdict.interval_us.low < 21.0 < verdict.interval_us.high
-    assert (0.015, 3.0, 8.0, True) == (
+    assert (pytest.approx(0.01216, rel=1e-3), 3.0, 8.0, True) == (
         verdict.margin,
         verdict.target_us,
         verdict.per,
@@ -338,6 +339,14 @@ def test_a_margin_below_the_noise_is_said_at_once_and_judged_by_the_interval() -
     assert "MARGIN_BELOW_NOISE: the asked margin of 0.40 % is smaller than" in unsure.sentence
     assert (Status.INCONCLUSIVE, 0.004) == (unsure.status, unsure.margin)
     assert Status.REGRESSED is proven.status
+
+
+def test_undecided_says_what_noise_forbids_or_that_it_lies_on_the_margin() -> None:
+    hopeless = judged(slower(0.0045), a_reference(), Limits(max_regression={50.0: 0.004}))
+    on_margin = judged(slower(0.012), a_reference())
+
+    assert "More processes can't settle it: noise allows no margin below 0.7" in hopeless.sentence
+    assert "It lies on the margin" in on_margin.sentence
 
 
 def test_a_provisional_baseline_never_uses_a_margin_below_the_provisional_one() -> None:
