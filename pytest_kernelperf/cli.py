@@ -171,6 +171,7 @@ def show(where: Path | None, baselines: Path | None) -> None:
         _echo_verdicts(verdicts, run.recorded)
         if run.comparisons:
             _echo(report.comparisons(run.comparisons, width=_width(), color=_color()))
+        _echo(report.first_launches(run.recorded))
         _echo(_incomplete(run))
         click.echo(report.last_line(verdicts))
         return

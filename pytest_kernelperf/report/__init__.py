@@ -6,7 +6,13 @@ from pytest_kernelperf.report.checkup import checkup_json, checkup_text
 from pytest_kernelperf.report.json_document import run_json
 from pytest_kernelperf.report.limits import ceilings_text, limits_lines, peaks_text
 from pytest_kernelperf.report.tables import baseline_table, comparisons, table
-from pytest_kernelperf.report.texts import headline, last_line, reasons, update_lines
+from pytest_kernelperf.report.texts import (
+    first_launches,
+    headline,
+    last_line,
+    reasons,
+    update_lines,
+)
 
 __all__ = [
     "baseline_table",
@@ -14,6 +20,7 @@ __all__ = [
     "checkup_json",
     "checkup_text",
     "comparisons",
+    "first_launches",
     "headline",
     "last_line",
     "limits_lines",

@@ -5,6 +5,7 @@ The run as one JSON document (`--kernelperf-json`): every number of every verdic
 from __future__ import annotations
 
 import json
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from pytest_kernelperf.model import (
     Interval,
     Measurement,
     Recorded,
+    Round,
     Verdict,
 )
 from pytest_kernelperf.report.cells import status_text
@@ -104,6 +106,7 @@ def _processes(measurement: Measurement, environments: list[Environment]) -> lis
                 "environment": environments.index(process.environment),
                 "rounds": len(process.rounds),
                 "samples": sum(len(each.times_us) for each in process.rounds),
+                "first_launches": _first_launches(process.rounds),
                 "discarded": _discarded(process.rounds),
                 "throttle": sorted({name for each in process.rounds for name in each.throttle}),
                 "foreign_processes": max(
@@ -114,7 +117,17 @@ def _processes(measurement: Measurement, environments: list[Environment]) -> lis
     return found
 
 
-def _discarded(rounds: Sequence[Any]) -> dict[str, int]:
+def _first_launches(rounds: Sequence[Round]) -> dict[str, Any] | None:
+    """
+    Return how many bursts' first launches were kept apart, and their median.
+    """
+    times_us = [time_us for each in rounds for time_us in each.first_us]
+    if not times_us:
+        return None
+    return {"bursts": len(times_us), "p50_us": statistics.median(times_us)}
+
+
+def _discarded(rounds: Sequence[Round]) -> dict[str, int]:
     return dict(
         sorted(Counter(each.reason for taken in rounds for each in taken.discarded).items())
     )
@@ -133,6 +146,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "change": verdict.change,
         "change_interval": _interval(verdict.change_interval),
         "margin": verdict.margin,
+        "detectable": verdict.detectable,
         "target_us": verdict.target_us,
         "per": verdict.per,
         "target_met": verdict.target_met,

@@ -4,11 +4,12 @@ Lines and paragraphs under the tables: reasons, notes, what an update did, and t
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pytest_kernelperf.analysis.reasons import MARGIN_BELOW_NOISE, Reason
-from pytest_kernelperf.model import NOT_JUDGED, Change, Status, Verdict
+from pytest_kernelperf.model import NOT_JUDGED, Change, Recorded, Status, Verdict
 from pytest_kernelperf.units import format_percent, format_percentile, format_us
 
 _QUIET = frozenset({Status.UNCHANGED, Status.IMPROVED})
@@ -104,6 +105,30 @@ def update_lines(changes: Sequence[Change]) -> str:
     Return a line per case that an update looked at: what it did, the times, and why.
     """
     return "\n".join(_update_line(change) for change in changes)
+
+
+def first_launches(recorded: Sequence[Recorded]) -> str:
+    """
+    Return a line per measurement of single launches: its bursts, and what the first of each took.
+
+    The first launch of a burst is slower and kept out of the samples, or it would be the tail.
+    """
+    return "\n".join(line for line in map(_first_launch_line, recorded) if line)
+
+
+def _first_launch_line(recorded: Recorded) -> str:
+    measurement = recorded.measurement
+    rounds = [each for process in measurement.processes for each in process.rounds]
+    first = [time_us for each in rounds for time_us in each.first_us]
+    others = [time_us for each in rounds for time_us in each.times_us]
+    if not first or not others:
+        return ""
+    apart, usual = statistics.median(first), statistics.median(others)
+    return (
+        f"{measurement.case.label} [{measurement.case.timer}]: bursts of {measurement.plan.burst} "
+        f"launches; the first of each, kept apart, took {format_us(apart)} at P50 "
+        f"({format_percent(apart / usual - 1)})"
+    )
 
 
 def _paragraph(verdict: Verdict, command: str) -> str:

@@ -292,3 +292,9 @@ def test_show_of_a_damaged_file_is_exit_status_2(kernelperf, store) -> None:
 
     assert 2 == result.exit_code
     assert str(path) in result.output
+
+
+def test_show_of_a_run_tells_first_launches_apart(kernelperf, record, make) -> None:
+    result = kernelperf("show", record("new", case=make.case(timer="launch")))
+
+    assert "bursts of 100 launches; the first of each, kept apart" in result.output

@@ -446,15 +446,15 @@ def test_without_a_sample_and_without_a_baseline_it_is_no_baseline() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.floats(-0.1, 0.1), st.floats(0.0, 0.3), st.floats(0.0, 0.05))
+@given(st.floats(-0.1, 0.1), st.floats(0.0, 0.3), st.floats(0.0, 0.05), st.sampled_from([1, 3, 5]))
 def test_slowing_every_sample_alike_never_turns_a_failure_into_a_pass(
-    start: float, more: float, round_sd: float
+    start: float, more: float, round_sd: float, processes: int
 ) -> None:
     first = a_process(BASE_US * (1 + start), round_sd=round_sd)
     limits = Limits(targets_us={50.0: 21.0})
 
-    before = judged(a_measurement(first), a_reference(), limits)
-    after = judged(a_measurement(slowed(first, 1 + more)), a_reference(), limits)
+    before = judged(a_measurement(*[first] * processes), a_reference(), limits)
+    after = judged(a_measurement(*[slowed(first, 1 + more)] * processes), a_reference(), limits)
 
     assert not (before.status in FAILING and after.status not in FAILING)
 
@@ -471,22 +471,24 @@ def test_slowing_rounds_unevenly_never_turns_a_failure_into_unchanged(
         for each, factor in zip(first.rounds, factors, strict=True)
     )
 
-    before = judged(a_measurement(first), a_reference())
-    after = judged(a_measurement(replace(first, rounds=rounds)), a_reference())
+    slow = replace(first, rounds=rounds)
+
+    before = judged(a_measurement(first, first, first), a_reference())
+    after = judged(a_measurement(first, slow, slow), a_reference())
 
     if before.status in FAILING:
         assert after.status in FAILING | {Status.INCONCLUSIVE}
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.floats(-0.06, 0.06), st.floats(0.5, 2.0))
-def test_scaling_both_sides_changes_nothing(change: float, factor: float) -> None:
+@given(st.floats(-0.06, 0.06), st.floats(0.5, 2.0), st.sampled_from([1, 3, 5]))
+def test_scaling_both_sides_changes_nothing(change: float, factor: float, processes: int) -> None:
     """Another unit of time is no news (within one time scale, whose noise is learned together)."""
     now, reference = a_process(BASE_US * (1 + change)), a_reference()
     scaled = replace(reference, processes=tuple(slowed(p, factor) for p in reference.processes))
 
-    first = judged(a_measurement(now), reference)
-    second = judged(a_measurement(slowed(now, factor)), scaled)
+    first = judged(a_measurement(*[now] * processes), reference)
+    second = judged(a_measurement(*[slowed(now, factor)] * processes), scaled)
 
     assert (first.status, first.reason) == (second.status, second.reason)
     assert first.change == pytest.approx(second.change, abs=1e-9)
@@ -509,7 +511,24 @@ def test_the_order_of_samples_changes_nothing(random: Random) -> None:
     )
 
 
-def test_a_hundred_tests_with_three_percentiles_take_less_than_two_seconds() -> None:
+@settings(max_examples=30, deadline=None)
+@given(st.permutations(range(5)), st.permutations(range(5)))
+def test_the_order_of_rounds_and_processes_changes_nothing(
+    rounds: list[int], processes: list[int]
+) -> None:
+    made = [a_process(BASE_US * (1 + 0.004 * i), name=str(i)) for i in range(5)]
+    mixed = [replace(p, rounds=tuple(p.rounds[i] for i in rounds)) for p in made]
+
+    first = judged(a_measurement(*made), a_reference())
+    second = judged(a_measurement(*(mixed[i] for i in processes)), a_reference())
+
+    assert (first.status, first.reason) == (second.status, second.reason)
+    assert first.change_interval is not None
+    assert second.change_interval is not None
+    assert first.change_interval.low == pytest.approx(second.change_interval.low, rel=1e-9)
+
+
+def test_five_hundred_tests_with_three_percentiles_take_less_than_five_seconds() -> None:
     """Against five baseline processes of five rounds of 500 samples on a clock with steps."""
     rng = np.random.default_rng(1)
 
@@ -521,12 +540,15 @@ def test_a_hundred_tests_with_three_percentiles_take_less_than_two_seconds() -> 
     measurement = a_measurement(process(), case=LAUNCH)
     noise = noise_from([("launch", reference)] * 3)
 
-    start = time.process_time()
-    for _ in range(100):
-        verdicts = judge(measurement, Entry(reference), Limits((50.0, 95.0, 99.0)), noise)
+    def ten_tests_s() -> float:
+        start = time.process_time()
+        for _ in range(10):
+            verdicts = judge(measurement, Entry(reference), Limits((50.0, 95.0, 99.0)), noise)
+        assert 3 == len(verdicts)
+        return time.process_time() - start
 
-    assert 3 == len(verdicts)
-    assert time.process_time() - start < 2.0
+    # The least of several: what else the machine does is not the analysis' time.
+    assert 50 * min(ten_tests_s() for _ in range(8)) < 5.0
 
 
 def test_the_same_records_give_the_same_verdict() -> None:

@@ -24,6 +24,7 @@ UNCHANGED = Verdict(
     change=-0.0006,
     change_interval=Interval(-0.005, 0.0041),
     margin=0.015,
+    detectable=0.0231,
 )
 PROVISIONAL = replace(UNCHANGED, case=LAUNCH, reason="PROVISIONAL", sentence="Provisional.")
 SHOWN = replace(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from made_up import BARE, CASE, EVERY, REGRESSED, SHOWN, UNCHANGED, UNMEASURED
 
 from pytest_kernelperf import report
@@ -74,6 +75,7 @@ def test_a_verdict_has_all_its_numbers() -> None:
             "change": 0.05,
             "change_interval": [0.04, 0.06],
             "margin": 0.015,
+            "detectable": 0.0231,
             "target_us": 5.0,
             "per": 1.0,
             "target_met": False,
@@ -95,6 +97,7 @@ def test_a_measurement_says_what_was_measured_and_how() -> None:
             "environment": 0,
             "rounds": 2,
             "samples": 4,
+            "first_launches": None,
             "discarded": {"CLOCK_FELL": 2},
             "throttle": ["sw_power_cap"],
             "foreign_processes": 1,
@@ -168,3 +171,14 @@ def test_the_same_run_gives_the_same_text() -> None:
     first, second = (report.run_json([recorded(*EVERY)], [], True) for _ in range(2))
 
     assert first == second
+
+
+def test_first_launches_are_counted_and_told_apart(make) -> None:
+    launched = make.recorded(case=make.case(timer="launch"), level_us=4.0)
+
+    (measurement,) = json.loads(report.run_json([launched], [], False))["measurements"]
+
+    assert {"bursts": 5, "p50_us": pytest.approx(4.2, rel=0.01)} == measurement["processes"][0][
+        "first_launches"
+    ]
+    assert 100 == measurement["plan"]["burst"]

@@ -38,12 +38,12 @@ def text(block: str) -> str:
 def test_a_wide_terminal_shows_everything() -> None:
     expected = """
 tests/test_a.py
-test                 timer        pct                          time  baseline                 change  margin           target  verdict
-────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-test_forward[8-128]  device cold  P50        3.168 µs (3.160…3.176)  3.170 µs  -0.06 % (-0.50…+0.41)  1.50 %                -  UNCHANGED
-                     launch cold  P50        3.168 µs (3.160…3.176)  3.170 µs  -0.06 % (-0.50…+0.41)  1.50 %                -  UNCHANGED PROVISIONAL
-                                  P99  1.234 ms (990.0 µs…1.300 ms)  3.170 µs  -0.06 % (-0.50…+0.41)  1.50 %                -  not judged
-test_backward        device cold  P50        3.168 µs (3.160…3.176)  3.170 µs  +5.00 % (+4.00…+6.00)  1.50 %  5.000 µs missed  REGRESSED
+test                 timer        pct                          time  baseline                 change  margin    finds           target  verdict
+─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+test_forward[8-128]  device cold  P50        3.168 µs (3.160…3.176)  3.170 µs  -0.06 % (-0.50…+0.41)  1.50 %  +2.31 %                -  UNCHANGED
+                     launch cold  P50        3.168 µs (3.160…3.176)  3.170 µs  -0.06 % (-0.50…+0.41)  1.50 %  +2.31 %                -  UNCHANGED PROVISIONAL
+                                  P99  1.234 ms (990.0 µs…1.300 ms)  3.170 µs  -0.06 % (-0.50…+0.41)  1.50 %  +2.31 %                -  not judged
+test_backward        device cold  P50        3.168 µs (3.160…3.176)  3.170 µs  +5.00 % (+4.00…+6.00)  1.50 %  +2.31 %  5.000 µs missed  REGRESSED
 """  # noqa: E501
 
     assert text(expected) == report.table(FOUR, width=160, color=False)

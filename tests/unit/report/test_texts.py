@@ -162,3 +162,15 @@ def test_every_loud_verdict_names_its_reason() -> None:
         for each in EVERY
         if each.judged and each.status.value not in ("UNCHANGED", "IMPROVED")
     )
+
+
+def test_first_launches_are_told_with_the_burst_that_they_open(make) -> None:
+    launch = make.recorded(case=make.case(timer="launch"), level_us=4.0)
+    device = make.recorded()
+    bare = replace(device, measurement=replace(device.measurement, processes=()))
+
+    lines = report.first_launches([bare, launch]).splitlines()
+
+    assert 1 == len(lines)
+    assert "test_attention[8] [launch]: bursts of 100 launches; the first of each" in lines[0]
+    assert lines[0].endswith("kept apart, took 4.199 µs at P50 (+4.97 %)")
