@@ -155,10 +155,10 @@ def _at_spread_count(values: Floats, count: float, tick: float) -> float:
     Solve "so many samples lie below x" where each sample is spread over one tick to either side.
     """
     low, high = _bracket(values, count, tick)
-    first, last = (int(rank) for rank in values.searchsorted([low - tick, high + tick]))
+    first, last = values.searchsorted((low - tick, high + tick)).tolist()
     steps = _steps(values[first:last])
     edges = {edge for value, _ in steps for edge in (value - tick, value + tick)}
-    knots = sorted({low, high} | {edge for edge in edges if low < edge < high})
+    knots = sorted({low, high, *(edge for edge in edges if low < edge < high)})
     below = [first + _spread_below(knot, steps, tick) for knot in knots]
     return min(max(_invert(knots, below, count), float(values[0])), float(values[-1]))
 
@@ -175,14 +175,18 @@ def _steps(values: Floats) -> list[tuple[float, int]]:
     """
     Return the distinct values and how often each occurs.
     """
-    starts = np.flatnonzero(values[1:] != values[:-1]) + 1
+    starts = (values[1:] != values[:-1]).nonzero()[0] + 1
     bounds = [0, *starts.tolist(), values.size]
     return [(float(values[a]), b - a) for a, b in pairwise(bounds)]
 
 
 def _spread_below(x: float, steps: Sequence[tuple[float, int]], tick: float) -> float:
-    shares = ((n, (x - value) / (2 * tick) + 0.5) for value, n in steps)
-    return sum(n * min(max(share, 0.0), 1.0) for n, share in shares)
+    below = 0.0
+    for value, count in steps:
+        share = (x - value) / (2 * tick) + 0.5
+        if share > 0.0:
+            below += count * share if share < 1.0 else count
+    return below
 
 
 def _invert(knots: Sequence[float], below: Sequence[float], count: float) -> float:
