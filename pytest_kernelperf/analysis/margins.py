@@ -98,8 +98,8 @@ def default_margin(
     if parts.card.variance:
         return max(floor, one)
     full = supported_margin(baseline, parts)
-    goal = _GOALS.get((timer, band(percentile)), _GOALS["wall", band(percentile)])
-    return min(max(floor, full, min(one, goal - full)), _cap(timer, percentile, floor))
+    wanted = max(floor, full, min(one, goal(timer, percentile) - full))
+    return min(wanted, _cap(timer, percentile, floor))
 
 
 def supported_margin(baseline: Sequence[ProcessLogs], parts: Components) -> float:
@@ -153,6 +153,13 @@ def floor_margin(timer: str, percentile: float) -> float:
     Return the smallest default margin of a timer and percentile.
     """
     return _FLOORS.get((timer, band(percentile)), _FLOORS["wall", band(percentile)])
+
+
+def goal(timer: str, percentile: float) -> float:
+    """
+    Return the slowdown that the full plan is to find, if the noise lets it.
+    """
+    return _GOALS.get((timer, band(percentile)), _GOALS["wall", band(percentile)])
 
 
 def provisional_margin(percentile: float) -> float:

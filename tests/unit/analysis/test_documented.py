@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pytest_kernelperf
-from pytest_kernelperf.analysis.margins import default_margin, floor_margin
+from pytest_kernelperf.analysis.margins import default_margin, floor_margin, goal
 from pytest_kernelperf.analysis.noise import Noise, ProcessLogs, fixed_prior
 from pytest_kernelperf.analysis.reasons import MARGIN_BELOW_NOISE, Reason
 from pytest_kernelperf.model import Status
@@ -63,7 +63,7 @@ EDGES = {"P50": 50.0, "up to P75": 75.0, "up to P97": 97.0, "above": 99.0}
 
 @pytest.mark.parametrize("row", table_under("How a verdict comes about"), ids="-".join)
 def test_the_documented_bounds_are_those_of_the_code(row: list[str]) -> None:
-    timer, where, least, most, prior_sd = row
+    timer, where, least, most, finds, prior_sd = row
     percentile = EDGES[where]
     wild = [ProcessLogs("A", np.array([level])) for level in (0.0, 5.0, 9.0)]
     prior = fixed_prior(timer, percentile)
@@ -72,6 +72,7 @@ def test_the_documented_bounds_are_those_of_the_code(row: list[str]) -> None:
     bounds = floor_margin(timer, percentile), default_margin(timer, percentile, wild, parts)
 
     assert (_fraction(least), _fraction(most)) == pytest.approx(bounds)
+    assert _fraction(finds) == pytest.approx(goal(timer, percentile))
     assert _fraction(prior_sd) ** 2 == pytest.approx(prior.variance)
 
 
