@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_kernelperf.analysis.intervals import samples_needed
 from pytest_kernelperf.errors import SubjectError
 from pytest_kernelperf.measure.plan import MAX_NODES, choose_host_plan, choose_plan, shortage
 from pytest_kernelperf.measure.subject import Job
@@ -199,3 +200,11 @@ def test_a_sustained_pace_has_no_gaps_and_more_samples():
 
     assert Plan(100, 100, 0.0, 100, 5, 1) == found
     assert shortage(found, "device", sustained) is None
+
+
+@pytest.mark.parametrize("timer", ["launch", "wall"])
+@pytest.mark.parametrize("tail", [False, True])
+def test_a_default_plan_holds_enough_samples_for_a_p99(timer: str, tail: bool) -> None:
+    chosen = plan(timer, 10, tail=tail)
+
+    assert chosen.samples * chosen.rounds >= samples_needed(99.0)
