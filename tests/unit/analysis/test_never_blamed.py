@@ -132,3 +132,18 @@ def test_another_driver_or_toolchain_is_judged_not_refused() -> None:
 
 def three(level_us: float, **evidence: Any) -> Measurement:
     return a_measurement(*(a_process(level_us, name=f"c{index}", **evidence) for index in range(3)))
+
+
+@pytest.mark.parametrize("processes", [3, 5])
+@pytest.mark.parametrize("slower", [1.02, 1.05, 1.1, 1.3, 2.0])
+def test_one_process_in_a_slow_mode_is_never_a_regression(processes: int, slower: float) -> None:
+    """
+    A mode of 1 process in 50, which the baseline never met.
+    """
+    for seed in SEEDS:
+        random = np.random.default_rng(seed)
+        levels = LEVEL_US * np.exp(random.normal(0, 0.003, processes))
+        levels[0] *= slower
+        run = a_measurement(*(a_process(each, name=f"c{i}") for i, each in enumerate(levels)))
+
+        assert Status.REGRESSED is not judged(run, a_reference(LEVEL_US)).status, seed
