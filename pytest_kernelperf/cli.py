@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import click
 
 from pytest_kernelperf import report
+from pytest_kernelperf.calibration.command import calibrate
 from pytest_kernelperf.doctor import doctor
 from pytest_kernelperf.errors import KernelPerfError, OptionsError
 from pytest_kernelperf.gate import Gate
@@ -70,6 +71,9 @@ def main() -> None:
     Exit status: 0 nothing failed, 1 a failing verdict or a refused update, 2 wrong usage or a file
     that can't be read or written.
     """
+
+
+main.add_command(calibrate)
 
 
 def _runs_argument(function: Function) -> Function:

@@ -6,7 +6,7 @@ The plugin and the command share it, so a stored run is judged exactly as it was
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,11 +28,13 @@ from pytest_kernelperf.model import (
 )
 from pytest_kernelperf.store.anchor import slug as slug_of
 from pytest_kernelperf.store.baselines import Baselines
+from pytest_kernelperf.store.calibrations import read_calibration
 from pytest_kernelperf.store.entries import normalised
 from pytest_kernelperf.store.update import Decision, decide_update, join_runs
 
 if TYPE_CHECKING:
     from pytest_kernelperf.analysis import Noise
+    from pytest_kernelperf.analysis.proof import Proof
 
 __all__ = ["Gate", "UpdateMode"]
 
@@ -57,6 +59,8 @@ class Gate:
             BaselineFormatError: For the first file that can't be read.
         """
         self.baselines.check_all()
+        for slug in self.baselines.slugs():
+            read_calibration(self.baselines.root, slug)
 
     def check_writable(self, case_file: str, device_name: str) -> None:
         """
@@ -73,6 +77,14 @@ class Gate:
         """
         entry = self.baselines.load(slug_of(device_name), case.file).get(case.key)
         return entry.reference.plan if entry else None
+
+    def calibrations(self, recorded: Iterable[Recorded]) -> dict[str, Proof]:
+        """
+        Return what was proven about this gate, by the slug of each card model measured on.
+        """
+        slugs = sorted({_slug(each.measurement) for each in recorded} - {""})
+        found = {slug: read_calibration(self.baselines.root, slug) for slug in slugs}
+        return {slug: proof for slug, proof in found.items() if proof is not None}
 
     def judge(self, measurement: Measurement, limits: Limits) -> tuple[Verdict, ...]:
         """

@@ -15,7 +15,7 @@ _NEVER = tl.constexpr(12345.678)
 
 
 # What slows is not specialised on: 0 and 16 would get other code than 17.
-@triton.jit(do_not_specialize=["extra_blocks"])
+@triton.jit(do_not_specialize=["extra_blocks"])  # type: ignore[untyped-decorator]
 def add_kernel(x_ptr, y_ptr, out_ptr, count, extra_blocks, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """
     Memory-bound: x + y; the first `extra_blocks` programs also read the second half of x.
@@ -30,25 +30,25 @@ def add_kernel(x_ptr, y_ptr, out_ptr, count, extra_blocks, BLOCK: tl.constexpr):
     tl.store(out_ptr + offsets, total, mask=inside)
 
 
-@triton.jit(do_not_specialize=["worse_rows"])
+@triton.jit(do_not_specialize=["worse_rows"])  # type: ignore[untyped-decorator]
 def softmax_kernel(x_ptr, out_ptr, worse_rows, COLUMNS: tl.constexpr, NARROW: tl.constexpr):  # type: ignore[no-untyped-def]
     """
     A row per program; the first `worse_rows` go three times over narrow tiles instead of once.
     """
     row = tl.program_id(0)
     if row < worse_rows:
-        columns = row * COLUMNS + tl.arange(0, NARROW)
+        narrow = row * COLUMNS + tl.arange(0, NARROW)
         peak = tl.full((), float("-inf"), tl.float32)
         for start in range(0, COLUMNS, NARROW):
-            x = tl.load(x_ptr + columns + start).to(tl.float32)
-            peak = tl.maximum(peak, tl.max(x, 0))
+            part = tl.load(x_ptr + narrow + start).to(tl.float32)
+            peak = tl.maximum(peak, tl.max(part, 0))
         total = tl.full((), 0.0, tl.float32)
         for start in range(0, COLUMNS, NARROW):
-            x = tl.load(x_ptr + columns + start).to(tl.float32)
-            total += tl.sum(tl.exp(x - peak), 0)
+            part = tl.load(x_ptr + narrow + start).to(tl.float32)
+            total += tl.sum(tl.exp(part - peak), 0)
         for start in range(0, COLUMNS, NARROW):
-            x = tl.load(x_ptr + columns + start).to(tl.float32)
-            tl.store(out_ptr + columns + start, (tl.exp(x - peak) / total).to(tl.float16))
+            part = tl.load(x_ptr + narrow + start).to(tl.float32)
+            tl.store(out_ptr + narrow + start, (tl.exp(part - peak) / total).to(tl.float16))
     else:
         columns = row * COLUMNS + tl.arange(0, COLUMNS)
         x = tl.load(x_ptr + columns).to(tl.float32)
@@ -56,7 +56,7 @@ def softmax_kernel(x_ptr, out_ptr, worse_rows, COLUMNS: tl.constexpr, NARROW: tl
         tl.store(out_ptr + columns, (e / tl.sum(e, 0)).to(tl.float16))
 
 
-@triton.jit(do_not_specialize=["steps"])
+@triton.jit(do_not_specialize=["steps"])  # type: ignore[untyped-decorator]
 def chain_kernel(x_ptr, out_ptr, steps, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """
     Latency-bound: a chain of dependent multiply-adds.
@@ -68,14 +68,13 @@ def chain_kernel(x_ptr, out_ptr, steps, BLOCK: tl.constexpr):  # type: ignore[no
     tl.store(out_ptr + offsets, value)
 
 
-@triton.jit(do_not_specialize=["steps"])
+@triton.jit(do_not_specialize=["steps"])  # type: ignore[untyped-decorator]
 def matmul_kernel(  # type: ignore[no-untyped-def]
     a_ptr, b_ptr, out_ptr, N, K, steps,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """
-    Compute-bound: a @ b, sizes divisible by the tile; `steps` extra multiply-adds per row at the
-    end.
+    Compute-bound: a @ b in whole tiles; `steps` extra multiply-adds per row at the end.
     """
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     columns = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)

@@ -2,6 +2,7 @@
 Turns verdicts into terminal text and JSON; returns text, prints nothing.
 """
 
+from pytest_kernelperf.report.calibration import calibration_line
 from pytest_kernelperf.report.checkup import checkup_json, checkup_text
 from pytest_kernelperf.report.json_document import run_json
 from pytest_kernelperf.report.limits import ceilings_text, limits_lines, peaks_text
@@ -16,6 +17,7 @@ from pytest_kernelperf.report.texts import (
 
 __all__ = [
     "baseline_table",
+    "calibration_line",
     "ceilings_text",
     "checkup_json",
     "checkup_text",

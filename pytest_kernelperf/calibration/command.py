@@ -1,0 +1,173 @@
+"""
+The command `kernelperf calibrate`: parse, call, exit status.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import click
+
+from pytest_kernelperf.analysis.proof import Proof, joined
+from pytest_kernelperf.errors import OptionsError
+from pytest_kernelperf.report.calibration import (
+    calibration_plot,
+    calibration_sentences,
+    calibration_table,
+)
+from pytest_kernelperf.report.calibration_plot import can_draw, detection_svg
+from pytest_kernelperf.store.anchor import find_folder_anchor, slug
+from pytest_kernelperf.store.calibrations import encode_calibration, write_calibration
+from pytest_kernelperf.store.files import check_writable, write_bytes
+
+#: Slowdowns that are injected unless others are asked for, percent.
+SIZES = (1.0, 2.0, 3.0, 5.0, 10.0)
+_DEFAULT_OUT = Path("kernelperf-calibration")
+_PIPE_WIDTH = 160
+#: As a shell tells of a process that Ctrl-C ended.
+_INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("tests", nargs=-1, metavar="[TESTS]...")
+@click.option("--processes", type=click.IntRange(6), default=12, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help=f"Records, table, plot, JSON; the same command goes on there. Default: {_DEFAULT_OUT}.",
+)
+@click.option("--budget-seconds", type=click.FloatRange(1), metavar="S", help="Stop in time.")
+@click.option(
+    "--sizes",
+    metavar="PERCENT,...",
+    help="Slowdowns to inject. Default: " + ",".join(f"{size:g}" for size in SIZES) + ".",
+)
+@click.option("--skip-injections", is_flag=True, help="Unchanged code only: false alarms, noise.")
+@click.option("--summarise", is_flag=True, help="TESTS are folders of earlier calibrations.")
+@click.option(
+    "--baselines",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the result is kept. Default: baselines of the project of this folder.",
+)
+@click.pass_context
+def calibrate(
+    ctx: click.Context,
+    tests: Sequence[str],
+    processes: int,
+    out: Path | None,
+    budget_seconds: float | None,
+    sizes: str | None,
+    skip_injections: bool,
+    summarise: bool,
+    baselines: Path | None,
+) -> None:
+    """
+    Prove the gate on this machine: false alarms, slowdowns found, noise.
+
+    TESTS are paths and node ids as pytest takes them; without them a built-in set of a dozen
+    kernels is measured. Each of the fresh processes measures them as they are and slowed by known
+    amounts; the gate's own rule then judges every process against five others. With --summarise
+    several folders (of several cards) are taken together.
+
+    Exit status: 0, or 1 if unchanged code came out REGRESSED; 2 wrong usage; 130 interrupted.
+    """
+    root = baselines or find_folder_anchor(Path.cwd()) / "baselines"
+    if summarise:
+        proof = _summarised(tests)
+        out_folder = out
+    else:
+        out_folder = out or _DEFAULT_OUT
+        asked = _sizes(sizes, skip_injections)
+        proof = _calibrated(ctx, tests, out_folder, processes, budget_seconds, asked)
+    _show(proof)
+    _write(proof, out_folder, root)
+    ctx.exit(1 if proof.false_alarms.hits else 0)
+
+
+def _calibrated(
+    ctx: click.Context,
+    tests: Sequence[str],
+    out: Path,
+    processes: int,
+    budget_s: float | None,
+    sizes: tuple[float, ...],
+) -> Proof:
+    from pytest_kernelperf.calibration.course import Course, Request
+    from pytest_kernelperf.calibration.folder import Asked, Folder
+    from pytest_kernelperf.calibration.summary import proof_of
+
+    check_writable(out / "manifest.json")
+    folder = Folder(out)
+    asked = Asked(metadata.version("pytest-kernelperf"), tuple(tests), sizes)
+    try:
+        Course(folder, Request(asked, processes, budget_s), _say).run()
+    except KeyboardInterrupt:
+        folder.clear()
+        _say(
+            f"interrupted: {len(folder.numbers())} of {processes} processes are recorded in {out}; "
+            "the same command goes on there"
+        )
+        ctx.exit(_INTERRUPTED)
+    return proof_of(folder)
+
+
+def _summarised(folders: Sequence[str]) -> Proof:
+    from pytest_kernelperf.calibration.folder import Folder
+    from pytest_kernelperf.calibration.summary import proof_of
+
+    if not folders:
+        raise OptionsError("--summarise needs the folders of earlier calibrations, got none")
+    return joined([proof_of(Folder(Path(folder))) for folder in folders])
+
+
+def _sizes(text: str | None, skip: bool) -> tuple[float, ...]:
+    """
+    Return the slowdowns to inject, as rising fractions.
+    """
+    if skip:
+        if text:
+            raise OptionsError("--sizes and --skip-injections: expected one of them, got both")
+        return ()
+    try:
+        percents = [float(word) for word in text.split(",")] if text else list(SIZES)
+    except ValueError:
+        percents = []
+    if not percents or not all(0 < percent <= 100 for percent in percents):
+        raise OptionsError(
+            f"--sizes: expected percents between 0 and 100 with commas, as in 1,2,5; got {text!r}"
+        )
+    return tuple(sorted({percent / 100 for percent in percents}))
+
+
+def _say(text: str) -> None:
+    click.echo(f"kernelperf: {text}")
+
+
+def _show(proof: Proof) -> None:
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else _PIPE_WIDTH
+    color = is_terminal and "NO_COLOR" not in os.environ
+    click.echo(calibration_table(proof, width=width, color=color))
+    for block in (calibration_plot(proof), calibration_sentences(proof)):
+        if block:
+            click.echo(f"\n{block}")
+
+
+def _write(proof: Proof, out: Path | None, root: Path) -> None:
+    """
+    Keep the proof beside the baselines, and with its plot in the calibration's folder.
+    """
+    if out is not None:
+        write_bytes(out / "calibration.json", encode_calibration(proof))
+        click.echo(f"wrote {out / 'calibration.json'}")
+        if proof.power and can_draw():
+            write_bytes(out / "detection.svg", detection_svg(proof).encode())
+            click.echo(f"wrote {out / 'detection.svg'}")
+    click.echo(f"wrote {write_calibration(root, slug(proof.device_name), proof)}")
