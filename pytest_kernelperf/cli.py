@@ -119,10 +119,13 @@ def judge(
     comparisons = [comparison for run in read for comparison in run.comparisons]
     verdicts = _verdicts(recorded, comparisons)
     _echo_verdicts(verdicts, recorded)
+    calibrations = gate.calibrations(recorded)
+    for slug, proof in calibrations.items():
+        click.echo(f"kernelperf: {report.calibration_line(slug, proof)}")
     failed = _said_failures(read, recorded, verdicts, strict=strict)
     click.echo(report.last_line(verdicts))
     if json_file is not None:
-        text = report.run_json(recorded, comparisons, failed)
+        text = report.run_json(recorded, comparisons, failed, calibrations=calibrations)
         write_bytes(json_file, text.encode())
     ctx.exit(1 if failed else 0)
 

@@ -27,6 +27,7 @@ from pytest_kernelperf.model import (
 )
 
 if TYPE_CHECKING:
+    from pytest_kernelperf.analysis.proof import Proof
     from pytest_kernelperf.settings import Settings
     from pytest_kernelperf.store.runs import RunWriter
 
@@ -223,6 +224,9 @@ class Ledger:
         if self._changes:
             blocks.append(report.update_lines(self._changes))
         lines = [*self._device_line(), *self.warnings, *(f"ERROR: {text}" for text in self.errors)]
+        if not quiet:
+            proven = self._calibrations().items()
+            lines = [*(report.calibration_line(*each) for each in proven), *lines]
         blocks.append("\n".join(f"kernelperf: {line}" for line in lines))
         return [block for block in blocks if block.strip()]
 
@@ -270,6 +274,27 @@ class Ledger:
             one.body_passed for one in outcome.recorded
         )
 
+    def _calibrations(self) -> dict[str, Proof]:
+        """
+        Return what is proven about the gates of this run, by card model.
+        """
+        from pytest_kernelperf.gate import Gate
+
+        found: dict[str, Proof] = {}
+        for root, recorded in self._by_root().items():
+            try:
+                found |= Gate(root).calibrations(recorded)
+            except KernelPerfError as error:
+                self._complain(error)
+        return found
+
+    def _by_root(self) -> dict[Path, list[Recorded]]:
+        by_root: dict[Path, list[Recorded]] = {}
+        for outcome in self._outcomes:
+            root = baselines_root(self._settings, Path(outcome.path))
+            by_root.setdefault(root, []).extend(outcome.recorded)
+        return by_root
+
     def _update(self) -> None:
         if not self._settings.updating:
             return
@@ -279,11 +304,7 @@ class Ledger:
             new_only=self._settings.update_new,
             accept_regressions=self._settings.accept_regressions,
         )
-        by_root: dict[Path, list[Recorded]] = {}
-        for outcome in self._outcomes:
-            root = baselines_root(self._settings, Path(outcome.path))
-            by_root.setdefault(root, []).extend(outcome.recorded)
-        for root, recorded in by_root.items():
+        for root, recorded in self._by_root().items():
             if not recorded:
                 continue
             try:
@@ -303,6 +324,7 @@ class Ledger:
             bool(self._failed or self.errors),
             unmeasured=[one.unmeasured for one in self._outcomes if one.unmeasured],
             failed_tests=tuple(self._failed),
+            calibrations=self._calibrations(),
         )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -80,12 +80,10 @@ def calibration_plot(proof: Proof) -> str:
     return "\n".join(["found, by size of the slowdown", *lines]) if lines else ""
 
 
-def calibration_line(slug: str, proof: Proof | None) -> str:
+def calibration_line(slug: str, proof: Proof) -> str:
     """
-    Return the one line that stands under a table of verdicts; "" where nothing was calibrated.
+    Return the one line that stands under a table of verdicts.
     """
-    if proof is None:
-        return ""
     found = [
         f"+{100 * size:g} % found in {rate.hits} of {rate.trials}"
         for size, rate in proof.power.items()

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pytest_kernelperf.analysis.proof import Proof
 from pytest_kernelperf.model import (
     NOT_JUDGED,
     Comparison,
@@ -21,6 +22,7 @@ from pytest_kernelperf.model import (
     Round,
     Verdict,
 )
+from pytest_kernelperf.report.calibration import calibration_json
 from pytest_kernelperf.report.cells import status_text
 
 #: 1: the first.
@@ -34,6 +36,7 @@ def run_json(
     *,
     unmeasured: Sequence[Verdict] = (),
     failed_tests: Sequence[str] = (),
+    calibrations: Mapping[str, Proof] | None = None,
 ) -> str:
     """
     Return the document, with a final newline; the same run gives the same text.
@@ -44,6 +47,7 @@ def run_json(
         exit_failed: Whether the run ends with a status of failure.
         unmeasured: Verdicts of tests that should have measured and did not.
         failed_tests: Names of tests that failed, by a verdict or otherwise.
+        calibrations: What is proven about the gate, by the slug of the card model.
     """
     environments: list[Environment] = []
     verdicts = [verdict for record in recorded for verdict in record.verdicts]
@@ -58,6 +62,9 @@ def run_json(
         "unmeasured": [{**_case(each), **_verdict(each)} for each in unmeasured],
         "comparisons": [_comparison(each) for each in comparisons],
         "environments": [asdict(each) for each in environments],
+        "calibrations": {
+            slug: calibration_json(proof) for slug, proof in sorted((calibrations or {}).items())
+        },
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 

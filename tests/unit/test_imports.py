@@ -36,7 +36,8 @@ ALLOWED["progress"] = set()
 ALLOWED["session"] = ALLOWED["fixture"] | {"fixture", "ledger", "progress", "report"}
 ALLOWED["plugin"] = ALLOWED["session"] | {"session"}
 ALLOWED["doctor"] = ALLOWED["gate"] | {"measure", "report"}
-ALLOWED["cli"] = ALLOWED["gate"] | {"gate", "report", "doctor"}
+ALLOWED["calibration"] = ALLOWED["session"] | {"session"}
+ALLOWED["cli"] = ALLOWED["gate"] | {"gate", "report", "doctor", "calibration"}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {"errors", "fixture"}
 

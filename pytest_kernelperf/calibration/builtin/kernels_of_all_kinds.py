@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_kernelperf import kernel_perf
+
 from pytest_kernelperf.calibration.slowdowns import Dialled
 
 try:
@@ -32,7 +32,7 @@ def random(*shape, dtype="float16"):
 
 @on_gpu
 @pytest.mark.parametrize("count", [1 << 18, 1 << 22, 1 << 25])
-@kernel_perf
+@pytest.mark.kernel_perf
 def test_add(kernelperf, count):
     from pytest_kernelperf.calibration import kernels
 
@@ -47,7 +47,7 @@ def test_add(kernelperf, count):
 
 @on_gpu
 @pytest.mark.parametrize("rows", [4096, 16384])
-@kernel_perf
+@pytest.mark.kernel_perf
 def test_softmax(kernelperf, rows):
     from pytest_kernelperf.calibration import kernels
 
@@ -60,7 +60,7 @@ def test_softmax(kernelperf, rows):
 
 @on_gpu
 @pytest.mark.parametrize("steps", [400, 10_000])
-@kernel_perf
+@pytest.mark.kernel_perf
 def test_chain(kernelperf, steps):
     from pytest_kernelperf.calibration import kernels
 
@@ -76,7 +76,7 @@ def test_chain(kernelperf, steps):
 
 @on_gpu
 @pytest.mark.parametrize(("size", "share"), [(1024, 7e-4), (4096, 1.5e-4)])
-@kernel_perf
+@pytest.mark.kernel_perf
 def test_matmul(kernelperf, size, share):
     from pytest_kernelperf.calibration import kernels
 
@@ -88,7 +88,7 @@ def test_matmul(kernelperf, size, share):
 
 
 @on_gpu
-@kernel_perf
+@pytest.mark.kernel_perf
 def test_torch_layer_norm(kernelperf):
     x = random(8192, 2048)
 
@@ -96,7 +96,7 @@ def test_torch_layer_norm(kernelperf):
 
 
 @on_gpu
-@kernel_perf
+@pytest.mark.kernel_perf
 def test_torch_attention(kernelperf):
     q, k, v = (random(16, 8, 512, 64) for _ in range(3))
 
@@ -104,13 +104,13 @@ def test_torch_attention(kernelperf):
 
 
 @on_gpu
-@kernel_perf
+@pytest.mark.kernel_perf
 def test_torch_copy(kernelperf):
     kernelperf(torch.clone, random(1 << 27, dtype="float32"))
 
 
 @on_gpu
-@kernel_perf
+@pytest.mark.kernel_perf
 def test_torch_matmul(kernelperf):
     a, b = random(8192, 4096), random(4096, 8192)
 
@@ -119,13 +119,13 @@ def test_torch_matmul(kernelperf):
 
 @on_cpu
 @pytest.mark.parametrize("turns", [1_000, 10_000])
-@kernel_perf
+@pytest.mark.kernel_perf
 def test_host_sum(kernelperf, turns):
     assert kernelperf(sum, range(turns)) == turns * (turns - 1) // 2
 
 
 @on_cpu
-@kernel_perf
+@pytest.mark.kernel_perf
 def test_host_sort(kernelperf):
     values = [(7919 * index) % 10_007 for index in range(4_000)]
 
