@@ -26,7 +26,7 @@ BUILTIN = Path(__file__).parent / "builtin"
 _BUILTIN_TESTS = BUILTIN / "kernels_of_all_kinds.py"
 
 #: Judging what was recorded takes its time too.
-_RESERVE_S = 15.0
+_RESERVE_S = 20.0
 #: A process may take this much longer than the longest before it.
 _SLACK = 1.15
 #: After so many lost processes in a row something is wrong that more of them won't mend.

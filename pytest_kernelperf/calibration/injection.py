@@ -12,6 +12,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from pytest_kernelperf.calibration.slowdowns import (
     Way,
     dial,
     is_near,
-    way_for,
+    ways_for,
 )
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.measure import Job
@@ -39,6 +40,8 @@ VARIABLE = "KERNELPERF_CALIBRATION_ORDER"
 
 #: How much a comparison measures that sizes a slowdown.
 _SIZING_ROUNDS, _SIZING_SAMPLES = 3, 8
+#: A slowed round of means over many calls has no fewer.
+_LEAST_SAMPLES = 10
 _AS_IT_IS, _SLOWED = "as it is", "slowed"
 
 
@@ -139,22 +142,19 @@ class InjectingRoom:
     def _dialled(
         self, subject: Any, measurement: Measurement, time_us: float, size: float
     ) -> Dialling | str:
-        way = _way(subject, measurement, time_us, size)
-        if way is None:
-            return "less than one extra launch takes"
+        tried: list[str] = []
+        for way in _ways(subject, measurement, time_us, size):
+            try:
+                dialling = dial(way, size, partial(self._compare, subject, measurement))
+            except (KernelPerfError, ValueError) as error:
+                tried.append(f"{way.name}: {error}")
+                continue
+            if is_near(dialling):
+                return dialling
+            tried.append(f"{way.name} came no nearer than {100 * dialling.measured:.2g} %")
+        return "; ".join(tried) or "less than one extra launch takes"
 
-        def measured(slowed: Any) -> Measured:
-            return self._compare(subject, replace(subject, fn=slowed), measurement)
-
-        try:
-            dialling = dial(way, size, measured)
-        except (KernelPerfError, ValueError) as error:
-            return str(error)
-        if not is_near(dialling):
-            return f"the nearest that {way.name} came is {100 * dialling.measured:.2g} %"
-        return dialling
-
-    def _compare(self, subject: Any, slowed: Any, measurement: Measurement) -> Measured:
+    def _compare(self, subject: Any, measurement: Measurement, slowed: Any) -> Measured:
         plan = measurement.plan
         job = Job(
             case=measurement.case,
@@ -163,7 +163,7 @@ class InjectingRoom:
             samples=_SIZING_SAMPLES if measurement.case.timer == "device" else plan.samples,
         )
         _, taken = self._room.measure_interleaved(
-            {_AS_IT_IS: subject, _SLOWED: slowed}, job, progress=_ignore
+            {_AS_IT_IS: subject, _SLOWED: replace(subject, fn=slowed)}, job, progress=_ignore
         )
         problem = taken[_SLOWED].problem
         if problem is not None:
@@ -178,16 +178,19 @@ class InjectingRoom:
             return
         # In any order, so that no size always has the card as another left it.
         for dialling in self._random.sample(dialled.found, len(dialled.found)):
-            way = _way(subject, measurement, dialled.time_us, dialling.size)
-            if way is None:
-                continue
-            slowed = replace(subject, fn=way.slowed(dialling.amount))
-            for taken in self._taken(slowed, measurement, dialling.size):
-                self._opened().append(Recorded(taken, Limits(), ()))
+            ways = _ways(subject, measurement, dialled.time_us, dialling.size)
+            for way in (each for each in ways if each.name == dialling.way):
+                slowed = replace(subject, fn=way.slowed(dialling.amount))
+                for taken in self._taken(slowed, measurement, dialling.size):
+                    self._opened().append(Recorded(taken, Limits(), ()))
 
     def _taken(self, slowed: Any, measurement: Measurement, size: float) -> Iterator[Measurement]:
         case = replace(measurement.case, name=slowed_name(measurement.case.name, size))
-        job = Job(case=case, pinned=measurement.plan)
+        # Half of the samples: within a round more of them buy almost nothing, and time is short.
+        samples = max(_LEAST_SAMPLES, measurement.plan.samples // 2)
+        if measurement.case.timer != "device":
+            samples = measurement.plan.samples
+        job = Job(case=case, pinned=measurement.plan, samples=samples)
         try:
             _, taken = self._room.measure(slowed, [job], progress=_ignore)
         except KernelPerfError:
@@ -258,8 +261,8 @@ def read_diallings(path: Path) -> Diallings:
     return msgspec.json.decode(path.read_bytes(), type=Diallings)
 
 
-def _way(subject: Any, measurement: Measurement, time_us: float, size: float) -> Way | None:
-    return way_for(
+def _ways(subject: Any, measurement: Measurement, time_us: float, size: float) -> tuple[Way, ...]:
+    return ways_for(
         subject.fn,
         measurement.case.timer,
         measurement.plan,

@@ -115,11 +115,14 @@ class ExtraLaunches:
         return output
 
 
-def way_for(
+def ways_for(
     fn: Callable[..., Any], timer: str, plan: Plan, time_us: float, size: float, *, on_gpu: bool
-) -> Way | None:
+) -> tuple[Way, ...]:
     """
-    Return the way to slow a callable by about a size, or None if there is none so small.
+    Return the ways to slow a callable by about a size, the best first; none if it is too small.
+
+    A kernel's own dial comes first. It may be too coarse: one more block of a kernel that fills the
+    card once makes no difference, or all of it.
 
     Args:
         fn: What is measured.
@@ -129,11 +132,15 @@ def way_for(
         size: The wanted slowdown as a fraction.
         on_gpu: Whether it works on a GPU.
     """
-    if isinstance(fn, Dialled):
-        return Way(fn.way, lambda amount: replace(fn, amount=amount), fn.share)
     if not on_gpu:
-        return Way("extra host work", lambda amount: _with_loop(fn, amount), _loop_us() / time_us)
-    return _extra_launches(fn, plan.calls_per_sample if timer == "device" else 1, time_us, size)
+        share = _loop_us() / time_us
+        return (Way("extra host work", lambda amount: _with_loop(fn, amount), share),)
+    calls = plan.calls_per_sample if timer == "device" else 1
+    launches = _extra_launches(fn, calls, time_us, size)
+    own: tuple[Way, ...] = ()
+    if isinstance(fn, Dialled):
+        own = (Way(fn.way, lambda amount: replace(fn, amount=amount), fn.share),)
+    return (*own, *launches)
 
 
 def dial(way: Way, size: float, measure: Callable[[Callable[..., Any]], Measured]) -> Dialling:
@@ -178,17 +185,22 @@ def _corrected(way: Way, amount: int, measured: float, size: float) -> int:
     return max(1, round(amount * step))
 
 
-def _extra_launches(fn: Callable[..., Any], calls: int, time_us: float, size: float) -> Way | None:
+def _extra_launches(
+    fn: Callable[..., Any], calls: int, time_us: float, size: float
+) -> tuple[Way, ...]:
     extra_us = size * time_us * calls
     if extra_us < _LEAST_LAUNCH_US:
-        return None
+        return ()
     launches = min(calls, max(1, int(extra_us / (2 * _LEAST_LAUNCH_US))))
     per_call = launches / (calls * time_us)
-    return Way(
-        "an extra launch" if launches == calls else f"an extra launch in {launches} of {calls}",
-        lambda cycles: ExtraLaunches(fn, cycles, launches, calls),
-        per_call / _CYCLES_PER_US,
-        per_call * _LAUNCH_US,
+    where = "" if launches == calls else f" in {launches} of {calls} calls"
+    return (
+        Way(
+            f"an extra launch{where}",
+            lambda cycles: ExtraLaunches(fn, cycles, launches, calls),
+            per_call / _CYCLES_PER_US,
+            per_call * _LAUNCH_US,
+        ),
     )
 
 

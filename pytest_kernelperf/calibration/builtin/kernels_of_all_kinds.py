@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pytest
 
-
 from pytest_kernelperf.calibration.slowdowns import Dialled
 
 try:

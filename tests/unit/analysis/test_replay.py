@@ -9,14 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from measured import CASE, PLAN, QUIET, a_measurement, a_process
 
 from pytest_kernelperf.analysis.proof import Proof, joined
 from pytest_kernelperf.analysis.rates import Rate
 from pytest_kernelperf.analysis.replay import Series, Slowed, components, escalated, prove, scaled
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.model import Entry, Limits, Measurement, Reference
-
-from measured import CASE, PLAN, QUIET, a_measurement, a_process
 
 
 def measurements(count: int = 12, sd: float = 0.002, test: str = "test_x") -> list[Measurement]:

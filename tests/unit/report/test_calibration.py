@@ -68,7 +68,7 @@ def test_the_table_has_a_row_per_case_and_a_column_per_size():
     text = calibration_table(replace(PROOF, cases=(QUIET, LOUD)), width=200, color=False)
 
     header, first, second = (text.splitlines()[at] for at in (1, 3, 4))
-    assert ["+2 %"] == [word for word in (header[header.index("+2") :].strip(),)]
+    assert header.endswith("+2 %")
     for told in ("test_forward[8-128]", "3.200 µs", "0.24 %", "1.20 %", "298 ok", "59/60"):
         assert told in first
     assert "1 REGRESSED, 5 ok" in second
