@@ -101,6 +101,7 @@ class Proof:
         versions: Of what was measured with, as in `Environment`.
         cases: By card and case.
         left_out: What could not be used, and why.
+        across_cards: Unchanged processes of one card against baselines of another: by status.
     """
 
     device_name: str
@@ -109,6 +110,7 @@ class Proof:
     versions: Mapping[str, str] = field(default_factory=dict)
     cases: tuple[CaseProof, ...] = ()
     left_out: tuple[str, ...] = ()
+    across_cards: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def cards(self) -> tuple[str, ...]:
@@ -147,6 +149,13 @@ class Proof:
         Unchanged candidates whose shown interval holds 0.
         """
         return total(each.covered for each in self.cases)
+
+    @property
+    def alarms_across_cards(self) -> Rate:
+        """
+        Unchanged candidates that came out REGRESSED against another card's baseline.
+        """
+        return _rate_of(self.across_cards, Status.REGRESSED)
 
     @property
     def power(self) -> dict[float, Rate]:

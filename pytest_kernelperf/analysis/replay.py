@@ -33,8 +33,8 @@ from pytest_kernelperf.model import (
 
 #: Processes of a complete baseline.
 BASELINE_PROCESSES = 5
-#: The fewest with which one candidate is left.
-LEAST_PROCESSES = BASELINE_PROCESSES + 1
+#: The fewest that leave three to judge: one alone is never enough to fail a test.
+LEAST_PROCESSES = BASELINE_PROCESSES + 3
 #: With so many, the rule gets every process that it can ask for.
 ENOUGH_PROCESSES = 2 * BASELINE_PROCESSES
 
@@ -96,6 +96,32 @@ def prove(series: Sequence[Series]) -> tuple[CaseProof, ...]:
         (each.unslowed[0].case.timer, _reference(each.unslowed)) for each in usable
     )
     return tuple(proof for each in usable for proof in _prove_case(each, noises, everything))
+
+
+def across(ours: Sequence[Series], theirs: Sequence[Series]) -> dict[str, int]:
+    """
+    Judge another card's unchanged processes against this card's baselines.
+
+    Args:
+        ours: All cases of this card; every turn of the circle is a baseline.
+        theirs: Those of the other card; every process is the candidate once per case.
+
+    Returns:
+        Status to the number of candidates, over all cases that both have.
+    """
+    counts: Counter[str] = Counter()
+    known = {each.unslowed[0].case.key: each for each in ours}
+    noises = [_noise(ours, turn) for turn in range(max(len(each.unslowed) for each in theirs))]
+    for candidate in theirs:
+        mine = known.get(candidate.unslowed[0].case.key)
+        for turn in range(len(candidate.unslowed) if mine else 0):
+            assert mine is not None
+            line = _circle(candidate.unslowed, turn)
+            entry = Entry(_reference(_circle(mine.unslowed, turn)))
+            limits = replace(candidate.limits, targets_us={})
+            verdicts = escalated(line, entry, limits, noises[turn])
+            counts.update(each.status.value for each in verdicts if each.judged)
+    return dict(sorted(counts.items()))
 
 
 def escalated(
@@ -173,7 +199,7 @@ def _prove_case(series: Series, noises: Sequence[Noise], everything: Noise) -> I
             margin=supported[percentile],
             detectable=_detectable(series, limits, noises, percentile),
             statuses=dict(sorted(Counter(each.status.value for each in verdicts).items())),
-            disjoint=len(series.unslowed) // LEAST_PROCESSES,
+            disjoint=len(series.unslowed) // (BASELINE_PROCESSES + 1),
             covered=_covered(verdicts),
             injected=tuple(
                 Injected(one.size, one.way, one.measured, found)
@@ -253,7 +279,7 @@ def _noise(series: Sequence[Series], turn: int) -> Noise:
 
 def _circle(measurements: Sequence[Measurement], turn: int) -> list[Measurement]:
     count = len(measurements)
-    return [measurements[(turn + step) % count] for step in range(BASELINE_PROCESSES)]
+    return [measurements[(turn + step) % count] for step in range(min(count, BASELINE_PROCESSES))]
 
 
 def _reference(measurements: Sequence[Measurement]) -> Reference:

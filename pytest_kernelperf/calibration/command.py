@@ -13,7 +13,10 @@ from pathlib import Path
 
 import click
 
-from pytest_kernelperf.analysis.proof import Proof, joined
+from pytest_kernelperf.analysis.proof import Proof
+from pytest_kernelperf.calibration.course import Course, Request
+from pytest_kernelperf.calibration.folder import Asked, Folder
+from pytest_kernelperf.calibration.summary import gather, proof_of, proof_of_all
 from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.report.calibration import (
     calibration_plot,
@@ -35,7 +38,7 @@ _INTERRUPTED = 130
 
 @click.command()
 @click.argument("tests", nargs=-1, metavar="[TESTS]...")
-@click.option("--processes", type=click.IntRange(6), default=12, show_default=True)
+@click.option("--processes", type=click.IntRange(8), default=12, show_default=True)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -49,6 +52,12 @@ _INTERRUPTED = 130
     help="Slowdowns to inject. Default: " + ",".join(f"{size:g}" for size in SIZES) + ".",
 )
 @click.option("--skip-injections", is_flag=True, help="Unchanged code only: false alarms, noise.")
+@click.option(
+    "--plans-of",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="FOLDER",
+    help="Measure by the plans of an earlier calibration, so that two cards can be compared.",
+)
 @click.option("--summarise", is_flag=True, help="TESTS are folders of earlier calibrations.")
 @click.option(
     "--baselines",
@@ -65,6 +74,7 @@ def calibrate(
     budget_seconds: float | None,
     sizes: str | None,
     skip_injections: bool,
+    plans_of: Path | None,
     summarise: bool,
     baselines: Path | None,
 ) -> None:
@@ -84,47 +94,34 @@ def calibrate(
         out_folder = out
     else:
         out_folder = out or _DEFAULT_OUT
-        asked = _sizes(sizes, skip_injections)
-        proof = _calibrated(ctx, tests, out_folder, processes, budget_seconds, asked)
+        wanted = _sizes(sizes, skip_injections)
+        about = Asked(metadata.version("pytest-kernelperf"), tuple(tests), wanted)
+        request = Request(about, processes, budget_seconds, plans_of)
+        proof = _calibrated(ctx, out_folder, request)
     _show(proof)
     _write(proof, out_folder, root)
-    ctx.exit(1 if proof.false_alarms.hits else 0)
+    ctx.exit(1 if proof.false_alarms.hits or proof.alarms_across_cards.hits else 0)
 
 
-def _calibrated(
-    ctx: click.Context,
-    tests: Sequence[str],
-    out: Path,
-    processes: int,
-    budget_s: float | None,
-    sizes: tuple[float, ...],
-) -> Proof:
-    from pytest_kernelperf.calibration.course import Course, Request
-    from pytest_kernelperf.calibration.folder import Asked, Folder
-    from pytest_kernelperf.calibration.summary import proof_of
-
+def _calibrated(ctx: click.Context, out: Path, request: Request) -> Proof:
     check_writable(out / "manifest.json")
     folder = Folder(out)
-    asked = Asked(metadata.version("pytest-kernelperf"), tuple(tests), sizes)
     try:
-        Course(folder, Request(asked, processes, budget_s), _say).run()
+        Course(folder, request, _say).run()
     except KeyboardInterrupt:
         folder.clear()
         _say(
-            f"interrupted: {len(folder.numbers())} of {processes} processes are recorded in {out}; "
-            "the same command goes on there"
+            f"interrupted: {len(folder.numbers())} of {request.processes} processes are recorded "
+            f"in {out}; the same command goes on there"
         )
         ctx.exit(_INTERRUPTED)
-    return proof_of(folder)
+    return proof_of(gather(folder))
 
 
 def _summarised(folders: Sequence[str]) -> Proof:
-    from pytest_kernelperf.calibration.folder import Folder
-    from pytest_kernelperf.calibration.summary import proof_of
-
     if not folders:
         raise OptionsError("--summarise needs the folders of earlier calibrations, got none")
-    return joined([proof_of(Folder(Path(folder))) for folder in folders])
+    return proof_of_all([gather(Folder(Path(folder))) for folder in folders])
 
 
 def _sizes(text: str | None, skip: bool) -> tuple[float, ...]:

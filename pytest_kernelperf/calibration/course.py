@@ -14,7 +14,7 @@ import msgspec
 
 from pytest_kernelperf.calibration import processes
 from pytest_kernelperf.calibration.folder import Asked, Folder, Manifest, machine_of
-from pytest_kernelperf.calibration.injection import VARIABLE, Order
+from pytest_kernelperf.calibration.order import VARIABLE, Order
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import Recorded, UpdateMode
@@ -44,11 +44,14 @@ class Request:
         asked: What the folder is about.
         processes: How many fresh processes to have in all.
         budget_s: Longest time to spend; None for as long as it takes.
+        plans_of: Folder of a calibration whose plans are used; None: the plans of the tests'
+            baselines, or new ones.
     """
 
     asked: Asked
     processes: int
     budget_s: float | None = None
+    plans_of: Path | None = None
 
 
 class Course:
@@ -91,8 +94,10 @@ class Course:
         self._say("preparing: " + ("plans, and slowdowns of known size" if sizes else "plans"))
         shutil.rmtree(self._folder.baselines, ignore_errors=True)
         order = Order(str(self._folder.dialled.absolute()), sizes)
+        plans = self._request.plans_of
+        pinned = _pinned(Folder(plans)) if plans else ()
         try:
-            run = self._measured(0, order if sizes else None, ())
+            run = self._measured(0, order if sizes else None, pinned)
         except processes.CutOffError as error:
             raise KernelPerfError(
                 f"preparing {error}: nothing is recorded; give more --budget-seconds, or fewer "
@@ -130,9 +135,9 @@ class Course:
             record=str(self._folder.part(number, "slowed").absolute()),
             seed=number,
         )
-        pinned = ("--kernelperf-baselines", str(self._folder.baselines.absolute()))
+        wanted = order if self._request.asked.sizes else None
         try:
-            run = self._measured(number, order if self._request.asked.sizes else None, pinned)
+            run = self._measured(number, wanted, _pinned(self._folder))
         except processes.CutOffError as error:
             return f"process {number} is lost: it {error}"
         except KernelPerfError as error:
@@ -188,6 +193,10 @@ class Course:
         rest_s = (total - done) * seconds
         then = f"; about {_duration(rest_s)} left" if done < total else ""
         return f"process {done} of {total}: {seconds:.1f} s{then}"
+
+
+def _pinned(folder: Folder) -> tuple[str, ...]:
+    return ("--kernelperf-baselines", str(folder.baselines.absolute()))
 
 
 def _options() -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_kernelperf.calibration.injection import Diallings, read_diallings
+from pytest_kernelperf.calibration.order import Diallings, read_diallings
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.model import Measurement, Recorded, Round
 from pytest_kernelperf.store.files import read_bytes, write_bytes

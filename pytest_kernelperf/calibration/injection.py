@@ -20,6 +20,15 @@ import msgspec
 import pytest
 
 from pytest_kernelperf.analysis import compare, percentile_us
+from pytest_kernelperf.calibration.order import (
+    VARIABLE,
+    CaseDiallings,
+    Diallings,
+    Order,
+    case_key,
+    read_diallings,
+    slowed_name,
+)
 from pytest_kernelperf.calibration.slowdowns import (
     Dialling,
     Measured,
@@ -35,49 +44,11 @@ from pytest_kernelperf.session import ROOM, room_of
 from pytest_kernelperf.store.files import write_bytes
 from pytest_kernelperf.store.runs import RunWriter
 
-#: Holds an `Order` as JSON.
-VARIABLE = "KERNELPERF_CALIBRATION_ORDER"
-
 #: How much a comparison measures that sizes a slowdown.
 _SIZING_ROUNDS, _SIZING_SAMPLES = 3, 8
 #: A slowed round of means over many calls has no fewer.
 _LEAST_SAMPLES = 10
 _AS_IT_IS, _SLOWED = "as it is", "slowed"
-
-
-class Order(msgspec.Struct, frozen=True):
-    """
-    What one process is to do besides measuring the tests.
-
-    Attributes:
-        sizes: Slowdowns to dial, as fractions; empty where they are dialled already.
-        dialled: The file of dialled slowdowns: written where `sizes` are given, else read.
-        record: The record of slowed measurements.
-        seed: Of the order in which the sizes are measured.
-    """
-
-    dialled: str
-    sizes: tuple[float, ...] = ()
-    record: str = ""
-    seed: int = 0
-
-
-class CaseDiallings(msgspec.Struct, frozen=True):
-    """
-    The dialled slowdowns of one case.
-
-    Attributes:
-        time_us: Its P50 when they were dialled; the way to slow follows from it.
-        found: By rising size.
-        missing: Why a size has none.
-    """
-
-    time_us: float
-    found: tuple[Dialling, ...] = ()
-    missing: tuple[str, ...] = ()
-
-
-Diallings = dict[str, CaseDiallings]
 
 
 class InjectingRoom:
@@ -236,29 +207,6 @@ def pytest_configure(config: pytest.Config) -> None:
     text = os.environ.get(VARIABLE)
     if text:
         config.pluginmanager.register(_Injecting(msgspec.json.decode(text, type=Order)))
-
-
-def case_key(measurement: Measurement) -> str:
-    """
-    Return the case's key, with its file: the key of its dialled slowdowns.
-    """
-    return f"{measurement.case.file}::{measurement.case.key}"
-
-
-def slowed_name(name: str, size: float) -> str:
-    """
-    Return the measurement's name under which a slowed one is recorded.
-    """
-    return f"{name} +{100 * size:g}%".strip()
-
-
-def read_diallings(path: Path) -> Diallings:
-    """
-    Return dialled slowdowns; none where there is no such file.
-    """
-    if not path.exists():
-        return {}
-    return msgspec.json.decode(path.read_bytes(), type=Diallings)
 
 
 def _ways(subject: Any, measurement: Measurement, time_us: float, size: float) -> tuple[Way, ...]:

@@ -7,11 +7,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 
-from pytest_kernelperf.analysis.proof import Proof
-from pytest_kernelperf.analysis.replay import LEAST_PROCESSES, Series, Slowed, prove
-from pytest_kernelperf.calibration.folder import Folder
-from pytest_kernelperf.calibration.injection import CaseDiallings, case_key, slowed_name
+from pytest_kernelperf.analysis.proof import Proof, joined
+from pytest_kernelperf.analysis.replay import (
+    ENOUGH_PROCESSES,
+    LEAST_PROCESSES,
+    Series,
+    Slowed,
+    across,
+    prove,
+)
+from pytest_kernelperf.calibration.folder import Folder, Machine
+from pytest_kernelperf.calibration.order import CaseDiallings, case_key, slowed_name
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.model import Limits, Measurement, Recorded
 from pytest_kernelperf.store.runs import Run
@@ -28,9 +36,27 @@ class _Process:
     slowed: Mapping[str, Measurement]
 
 
-def proof_of(folder: Folder) -> Proof:
+@dataclass(frozen=True, slots=True)
+class Gathered:
     """
-    Return what a folder's processes prove.
+    One folder's records, lined up.
+
+    Attributes:
+        machine: What measured.
+        program: Version of pytest_kernelperf.
+        series: By case.
+        left_out: What can't be used, and why.
+    """
+
+    machine: Machine
+    program: str
+    series: tuple[Series, ...]
+    left_out: tuple[str, ...]
+
+
+def gather(folder: Folder) -> Gathered:
+    """
+    Read a folder and line its processes up, case by case.
 
     Raises:
         KernelPerfError: If it holds too few of them, or can't be read.
@@ -45,27 +71,53 @@ def proof_of(folder: Folder) -> Proof:
     if len(taken) < LEAST_PROCESSES:
         raise KernelPerfError(
             f"{folder.path} holds {counted(len(taken), 'process', 'processes')}; expected at least "
-            f"{LEAST_PROCESSES}: five for a baseline and one to judge; run the same command again "
-            "with more --processes or --budget-seconds, it goes on where it was"
+            f"{LEAST_PROCESSES}: five for a baseline and three to judge; run the same command "
+            "again with more --processes or --budget-seconds, it goes on where it was"
         )
     series, left_out = _lined_up(taken, folder.diallings())
+    if len(taken) < ENOUGH_PROCESSES:
+        left_out.append(
+            f"looks at five processes: {len(taken)} were recorded, {ENOUGH_PROCESSES} are needed"
+        )
+    return Gathered(manifest.machine, manifest.asked.program, tuple(series), tuple(left_out))
+
+
+def proof_of(gathered: Gathered) -> Proof:
+    """
+    Return what the processes of one folder prove.
+    """
+    started = [p.started for one in gathered.series for m in one.unslowed for p in m.processes]
     return Proof(
-        device_name=manifest.machine.device_name,
-        program=manifest.asked.program,
-        date=max(p.started for each in series for m in each.unslowed for p in m.processes),
-        versions=manifest.machine.versions,
-        cases=prove(series),
-        left_out=tuple(left_out),
+        device_name=gathered.machine.device_name,
+        program=gathered.program,
+        date=max(started, default=""),
+        versions=gathered.machine.versions,
+        cases=prove(gathered.series),
+        left_out=gathered.left_out,
     )
+
+
+def proof_of_all(folders: Sequence[Gathered]) -> Proof:
+    """
+    Return what several folders prove together, and each card against the baselines of the others.
+
+    Raises:
+        KernelPerfError: If they are of two card models or two versions of the program.
+    """
+    proof = joined([proof_of(each) for each in folders])
+    counts: Counter[str] = Counter()
+    for ours, theirs in permutations(folders, 2):
+        if ours.machine.card != theirs.machine.card:
+            counts.update(across(ours.series, theirs.series))
+    return replace(proof, across_cards=dict(sorted(counts.items())))
 
 
 def _process(unslowed: Run, slowed: Run | None) -> _Process:
     passed = [each for each in unslowed.recorded if each.body_passed]
+    measured = [each.measurement for each in slowed.recorded] if slowed else []
     return _Process(
         {case_key(each.measurement): each for each in passed if _has_times(each.measurement)},
-        {case_key(each.measurement): each.measurement for each in slowed.recorded if slowed}
-        if slowed
-        else {},
+        {case_key(each): each for each in measured},
     )
 
 

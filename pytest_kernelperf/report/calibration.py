@@ -58,6 +58,12 @@ def calibration_sentences(proof: Proof) -> str:
         f"{format_percent(rate.at_least, signed=False)} with 95 % confidence"
         for size, rate in proof.power.items()
     ]
+    if proof.across_cards:
+        rate = proof.alarms_across_cards
+        lines.append(
+            f"one card against another's baseline: {rate.hits} of {rate.trials} unchanged "
+            f"candidates REGRESSED ({_counts(proof.across_cards)})"
+        )
     lines += [
         f"noise of {one.timer} {one.l2} {one.pace} {format_percentile(one.percentile)} "
         f"({counted(one.cases, 'case')}): {_percent(one.process_sd)} between processes, "
@@ -109,6 +115,7 @@ def calibration_json(proof: Proof) -> dict[str, Any]:
         "false_alarms": rate_json(proof.false_alarms),
         "inconclusive": rate_json(proof.inconclusive),
         "covered": rate_json(proof.covered),
+        "across_cards": rate_json(proof.alarms_across_cards),
         "found": {f"{size:g}": rate_json(rate) for size, rate in proof.power.items()},
         "detectable": _detectable(proof.cases),
     }
@@ -152,13 +159,15 @@ def _cells(each: CaseProof, sizes: Sequence[float], several: bool) -> tuple[str,
         _percent(each.round_sd),
         _percent(each.margin),
         "-" if each.detectable is None else _percent(each.detectable),
-        ", ".join(f"{count} {_short(status)}" for status, count in each.statuses.items()),
+        _counts(each.statuses),
         *(f"{found[s].hits}/{found[s].trials}" if s in found else "-" for s in sizes),
     )
 
 
-def _short(status: str) -> str:
-    return {"UNCHANGED": "ok"}.get(status, status)
+def _counts(statuses: Mapping[str, int]) -> str:
+    return ", ".join(
+        f"{count} {'ok' if status == 'UNCHANGED' else status}" for status, count in statuses.items()
+    )
 
 
 def _style(each: CaseProof) -> str:

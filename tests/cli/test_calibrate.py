@@ -49,7 +49,7 @@ def test_kernel(kernelperf):
 
 
 #: A calibration without slowdowns, as most tests here run it.
-PLAIN = ("test_it.py", "--processes", 6, "--skip-injections", "--out", "out")
+PLAIN = ("test_it.py", "--processes", 8, "--skip-injections", "--out", "out")
 
 
 @pytest.fixture
@@ -99,17 +99,17 @@ def calibrate(project: Path, *arguments: object) -> subprocess.CompletedProcess[
 
 
 def test_unchanged_and_slowed_code_is_judged_by_fresh_processes(project):
-    done = calibrate(project, "test_it.py", "--processes", 6, "--sizes", 40, "--out", "out")
+    done = calibrate(project, "test_it.py", "--processes", 8, "--sizes", 40, "--out", "out")
 
     assert 0 == done.returncode, done.stdout + done.stderr
-    assert "false alarms: 0 of 6 unchanged candidates REGRESSED" in done.stdout
-    assert "+40 % found: 6 of 6" in done.stdout
-    assert "process 6 of 6" in done.stdout
+    assert "false alarms: 0 of 8 unchanged candidates REGRESSED" in done.stdout
+    assert "+40 % found: 8 of 8" in done.stdout
+    assert "process 8 of 8" in done.stdout
     kept = json.loads((project / "baselines" / "cpu-scripted-cpu.calibration.json").read_text())
     assert kept == json.loads((project / "out" / "calibration.json").read_text())
     (case,) = kept["proof"]["cases"]
-    assert {"UNCHANGED": 6} == case["statuses"]
-    assert 6 == len({p.id for run, _ in Folder(project / "out").runs() for p in processes(run)})
+    assert {"UNCHANGED": 8} == case["statuses"]
+    assert 8 == len({p.id for run, _ in Folder(project / "out").runs() for p in processes(run)})
 
     judged = subprocess.run(
         [*command()[:-1], "judge", "out/process-001.run.gz"],
@@ -118,7 +118,7 @@ def test_unchanged_and_slowed_code_is_judged_by_fresh_processes(project):
         text=True,
         check=False,
     )
-    assert "false alarms at most 1 in 2 (0 of 6); +40 % found in 6 of 6" in judged.stdout
+    assert "false alarms at most 1 in 3 (0 of 8); +40 % found in 8 of 8" in judged.stdout
 
 
 def processes(run):
@@ -142,7 +142,7 @@ def test_a_calibration_that_was_cut_off_goes_on_where_it_was(project):
 
     assert 130 == running.returncode
     recorded = folder.numbers()
-    assert f"interrupted: {len(recorded)} of 6 processes are recorded in out" in said
+    assert f"interrupted: {len(recorded)} of 8 processes are recorded in out" in said
     assert [] == list((folder.path / "part").iterdir())
     before = {n: folder.unslowed(n).read_bytes() for n in recorded}
     (project / "wait").unlink()
@@ -150,7 +150,7 @@ def test_a_calibration_that_was_cut_off_goes_on_where_it_was(project):
     done = calibrate(project, *PLAIN)
 
     assert 0 == done.returncode, done.stdout + done.stderr
-    assert list(range(1, 7)) == folder.numbers()
+    assert list(range(1, 9)) == folder.numbers()
     assert before == {n: folder.unslowed(n).read_bytes() for n in recorded}
     assert "preparing" not in done.stdout
 
@@ -171,33 +171,33 @@ def test_the_same_folder_on_another_card_is_refused(calibrated, tmp_path):
     other = msgspec.structs.replace(manifest.machine, card="GPU-2")
     folder.write_manifest(msgspec.structs.replace(manifest, machine=other))
 
-    done = calibrate(project, *PLAIN, "--processes", 7)
+    done = calibrate(project, *PLAIN, "--processes", 9)
 
     assert 2 == done.returncode
     assert "another card: GPU-2 there, Scripted CPU now" in done.stderr
-    assert 6 == len(folder.numbers())
+    assert 8 == len(folder.numbers())
 
 
 def test_several_folders_are_taken_together(calibrated, tmp_path):
     done = calibrate(tmp_path, "--summarise", calibrated / "out", calibrated / "out")
 
     assert 0 == done.returncode, done.stderr
-    assert "0 of 12 unchanged candidates REGRESSED" in done.stdout
+    assert "0 of 16 unchanged candidates REGRESSED" in done.stdout
 
 
 def test_false_alarms_are_the_exit_status(calibrated, tmp_path):
     """
-    Six more processes in the folder, all slow: the first of them meets a baseline of fast ones.
+    Eight more processes in the folder, all slow: the first of them meets a baseline of fast ones.
     """
     project = Path(shutil.copytree(calibrated, tmp_path / "copy"))
     folder = Folder(project / "out")
-    for number in range(1, 7):
-        writer = RunWriter(folder.unslowed(number + 6))
+    for number in range(1, 9):
+        writer = RunWriter(folder.unslowed(number + 8))
         for one in read_run(folder.unslowed(number)).recorded:
             writer.append(replace(one, measurement=scaled(one.measurement, 1.5)))
         writer.close()
 
-    done = calibrate(project, *PLAIN, "--processes", 12)
+    done = calibrate(project, *PLAIN, "--processes", 16)
 
     assert 1 == done.returncode, done.stdout + done.stderr
     assert "false alarms: 0 of" not in done.stdout
@@ -209,8 +209,8 @@ def test_a_spent_budget_keeps_what_there_is(calibrated, tmp_path):
     done = calibrate(project, *PLAIN, "--processes", 50, "--budget-seconds", 1)
 
     assert 0 == done.returncode
-    assert "out of time: 6 of 50 processes" in done.stdout
-    assert "0 of 6 unchanged candidates REGRESSED" in done.stdout
+    assert "out of time: 8 of 50 processes" in done.stdout
+    assert "0 of 8 unchanged candidates REGRESSED" in done.stdout
 
 
 def test_a_budget_too_short_to_begin_is_told(project):
@@ -223,7 +223,7 @@ def test_a_budget_too_short_to_begin_is_told(project):
 def test_tests_that_can_not_be_collected_are_told_with_pytests_words(project):
     (project / "test_it.py").write_text("import nonsense_that_is_not_there\n")
 
-    done = calibrate(project, "test_it.py", "--processes", 6, "--out", "out")
+    done = calibrate(project, "test_it.py", "--processes", 8, "--out", "out")
 
     assert 2 == done.returncode
     assert "pytest ended with status" in done.stderr
@@ -236,7 +236,7 @@ def test_tests_that_can_not_be_collected_are_told_with_pytests_words(project):
         (("--sizes", "0"), "expected percents between 0 and 100"),
         (("--sizes", "1,x"), "expected percents between 0 and 100"),
         (("--sizes", "1", "--skip-injections"), "expected one of them, got both"),
-        (("--processes", "5"), "5 is not in the range"),
+        (("--processes", "7"), "7 is not in the range"),
         (("--summarise",), "needs the folders of earlier calibrations"),
         (("--summarise", "nowhere"), "nowhere holds no calibration"),
     ],

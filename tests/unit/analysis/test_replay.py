@@ -9,11 +9,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from measured import CASE, PLAN, QUIET, a_measurement, a_process
+from measured import CASE, PLAN, QUIET, a_measurement, a_process, environment
 
 from pytest_kernelperf.analysis.proof import Proof, joined
 from pytest_kernelperf.analysis.rates import Rate
-from pytest_kernelperf.analysis.replay import Series, Slowed, components, escalated, prove, scaled
+from pytest_kernelperf.analysis.replay import (
+    Series,
+    Slowed,
+    across,
+    components,
+    escalated,
+    prove,
+    scaled,
+)
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.model import Entry, Limits, Measurement, Reference
 
@@ -96,8 +104,32 @@ def test_a_slowed_process_that_is_missing_is_one_trial_less():
     assert Rate(11, 11) == injected.found
 
 
-def test_fewer_than_six_processes_prove_nothing():
-    assert () == prove([Series(Limits(), tuple(measurements(5)))])
+def test_fewer_than_eight_processes_prove_nothing():
+    assert () == prove([Series(Limits(), tuple(measurements(7)))])
+    assert 1 == len(prove([Series(Limits(), tuple(measurements(8)))]))
+
+
+def test_another_card_is_judged_against_this_cards_baselines():
+    """
+    The other card is as fast; then, 10 % slower, no card term explains it.
+    """
+    ours = [Series(Limits(), tuple(measurements()))]
+    theirs = [_on_card("GPU-2", 1.0), _on_card("GPU-2", 1.1)]
+
+    alike, slower = (across(ours, [each]) for each in theirs)
+
+    assert {"UNCHANGED": 12} == alike
+    assert {"REGRESSED"} == set(slower)
+    assert {} == across(ours, [Series(Limits(), tuple(measurements(test="test_y")))])
+
+
+def _on_card(card: str, factor: float) -> Series:
+    found = [scaled(each, factor) for each in measurements()]
+    moved = tuple(
+        replace(each, processes=(replace(each.processes[0], environment=environment(card)),))
+        for each in found
+    )
+    return Series(Limits(), moved)
 
 
 def test_an_undecided_candidate_takes_more_processes():
