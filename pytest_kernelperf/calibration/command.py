@@ -4,6 +4,7 @@ The command `kernelperf calibrate`: parse, call, exit status.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ from pytest_kernelperf.calibration.folder import Asked, Folder
 from pytest_kernelperf.calibration.summary import gather, proof_of, proof_of_all
 from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.report.calibration import (
+    calibration_json,
     calibration_plot,
     calibration_sentences,
     calibration_table,
@@ -164,6 +166,9 @@ def _write(proof: Proof, out: Path | None, root: Path) -> None:
     if out is not None:
         write_bytes(out / "calibration.json", encode_calibration(proof))
         click.echo(f"wrote {out / 'calibration.json'}")
+        summary = json.dumps(calibration_json(proof), indent=1, ensure_ascii=False) + "\n"
+        write_bytes(out / "summary.json", summary.encode())
+        click.echo(f"wrote {out / 'summary.json'}")
         if proof.power and can_draw():
             write_bytes(out / "detection.svg", detection_svg(proof).encode())
             click.echo(f"wrote {out / 'detection.svg'}")

@@ -107,6 +107,8 @@ def test_unchanged_and_slowed_code_is_judged_by_fresh_processes(project):
     assert "process 8 of 8" in done.stdout
     kept = json.loads((project / "baselines" / "cpu-scripted-cpu.calibration.json").read_text())
     assert kept == json.loads((project / "out" / "calibration.json").read_text())
+    summary = json.loads((project / "out" / "summary.json").read_text())
+    assert {"hits": 8, "trials": 8} == {n: summary["found"]["0.4"][n] for n in ("hits", "trials")}
     (case,) = kept["proof"]["cases"]
     assert {"UNCHANGED": 8} == case["statuses"]
     assert 8 == len({p.id for run, _ in Folder(project / "out").runs() for p in processes(run)})
