@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_kernelperf.comparing import check_same_shape
 from pytest_kernelperf.errors import OptionsError, TimerUnavailableError
-from pytest_kernelperf.model import Case, Comparison, Limits, Measurement, Process, Recorded
+from pytest_kernelperf.model import Case, Limits, Measurement, Process, Recorded
+from pytest_kernelperf.provenance import read_provenance
 from pytest_kernelperf.work import count_work, held_to
 
 if TYPE_CHECKING:
     from pytest_kernelperf.gate import Gate
     from pytest_kernelperf.measure import CallShape, Job, Subject
-    from pytest_kernelperf.model import Environment, Peaks, Plan
+    from pytest_kernelperf.model import Comparison, Environment, Independence, Peaks, Plan
     from pytest_kernelperf.options import Options
     from pytest_kernelperf.settings import Settings
 
@@ -173,6 +175,7 @@ class Bench:
         *,
         reference: str,
         name: str,
+        min_speedup: Mapping[str, float],
     ) -> tuple[Mapping[str, Any], Comparison]:
         """
         Measure callables interleaved, with the first timer of their options.
@@ -180,17 +183,54 @@ class Bench:
         Returns:
             Each callable's output, and the ratios to the reference; none if one is INVALID.
         """
+        from pytest_kernelperf.analysis import compare
+
         shape = self.room.inspect_call(subjects[reference])
         timer = choose_timers(options, shape.device)[0]
         refuse_pace(options, (timer,))
         l2 = choose_l2(options, shape)
         case = _case(place, name, timer, l2, options, shape)
+        outputs, measurements = self._interleaved(place, subjects, _side_by_side(case, options))
+        return outputs, compare(case.label, measurements, reference, min_speedup)
+
+    def contrast_inputs(
+        self,
+        place: Place,
+        subjects: Mapping[str, Subject],
+        options: Options,
+        *,
+        name: str,
+        bounds: Mapping[float, float],
+    ) -> tuple[Mapping[str, Any], Independence]:
+        """
+        Measure one callable interleaved on several inputs, and compare its times on them.
+
+        Returns:
+            The output for each input, and the record.
+
+        Raises:
+            OptionsError: If the inputs differ in more than their content.
+        """
+        from pytest_kernelperf.analysis import contrast_inputs
+
+        shapes = {label: self.room.inspect_call(subject) for label, subject in subjects.items()}
+        check_same_shape(shapes)
+        shape = next(iter(shapes.values()))
+        timer = timer_for(options, shape.device, bounds)
+        case = _case(place, name, timer, choose_l2(options, shape), options, shape)
+        job = replace(_side_by_side(case, options), tail=max(bounds) > 50)
+        outputs, measurements = self._interleaved(place, subjects, job)
+        return outputs, contrast_inputs(case.label, measurements, bounds)
+
+    def _interleaved(
+        self, place: Place, subjects: Mapping[str, Subject], job: Job
+    ) -> tuple[Mapping[str, Any], dict[str, Measurement]]:
+        name = job.case.name
         with self._watched(place, name):
             outputs, measurements = self.room.measure_interleaved(
-                subjects, _job(case, options), progress=self._labelled(place, name)
+                subjects, job, progress=self._labelled(place, name)
             )
-        signed = {key: self._signed(one, place) for key, one in measurements.items()}
-        return outputs, comparison_of(case, signed, reference)
+        return outputs, {key: self._signed(one, place) for key, one in measurements.items()}
 
     @contextmanager
     def _watched(self, place: Place, name: str) -> Iterator[None]:
@@ -251,6 +291,25 @@ def choose_timers(options: Options, device: str) -> tuple[str, ...]:
             "them to a CUDA device, or leave timer= out (then it follows the tensors)"
         )
     return options.timers
+
+
+def timer_for(options: Options, device: str, percentiles: Iterable[float]) -> str:
+    """
+    Return the one timer that gives all percentiles: the first named one, or the default.
+
+    Raises:
+        TimerUnavailableError: If it can't give one of them.
+    """
+    timer = choose_timers(options, device)[0]
+    beyond = [q for q in percentiles if not can_give(timer, q)]
+    if not beyond:
+        return timer
+    if not options.timers:
+        return "launch"
+    raise TimerUnavailableError(
+        f"timer {timer!r} can't give P{beyond[0]:g}, its samples are means over many calls: name "
+        "timer='launch', or bound P50 only"
+    )
 
 
 def choose_l2(options: Options, shape: CallShape) -> str:
@@ -328,29 +387,6 @@ def can_give(timer: str, percentile: float) -> bool:
     return timer != "device" or percentile == 50
 
 
-def read_provenance(folder: Path) -> tuple[str, str]:
-    """
-    Return the git revision ("+dirty" appended if changed) and the git user's name; "" if unknown.
-    """
-    commit = _git(folder, "rev-parse", "HEAD")
-    # A baseline updated a minute ago does not change what is measured.
-    code = (":/", ":(exclude,glob,top)**/baselines/**")
-    if commit and _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *code):
-        commit += "+dirty"
-    return commit, _git(folder, "config", "user.name")
-
-
-def _git(folder: Path, *words: str) -> str:
-    import subprocess
-
-    command = ["git", "-C", str(folder), *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
 def _case(place: Place, name: str, timer: str, l2: str, options: Options, shape: CallShape) -> Case:
     return Case(
         file=place.file,
@@ -361,6 +397,13 @@ def _case(place: Place, name: str, timer: str, l2: str, options: Options, shape:
         pace=options.pace,
         inputs=shape.inputs,
     )
+
+
+def _side_by_side(case: Case, options: Options) -> Job:
+    """
+    Return the job of a comparison: its ratios come from rounds, so it takes more and shorter ones.
+    """
+    return replace(_job(case, options), side_by_side=True)
 
 
 def _job(case: Case, options: Options, *, pinned: Plan | None = None, tail: bool = False) -> Job:
@@ -374,21 +417,3 @@ def _job(case: Case, options: Options, *, pinned: Plan | None = None, tail: bool
         max_time_s=options.max_time_s,
         tail=tail,
     )
-
-
-def comparison_of(
-    case: Case, measurements: Mapping[str, Measurement], reference: str
-) -> Comparison:
-    """
-    Return the ratios of measured callables to the reference, with the evidence.
-
-    There are no ratios where one of the measurements is INVALID: its times mean nothing.
-    """
-    from pytest_kernelperf.analysis import compare
-
-    evidence = dict(measurements)
-    problem = next((one.problem for one in evidence.values() if one.problem), None)
-    if problem is not None:
-        return Comparison(case.label, reference, (), case, evidence, problem)
-    found = compare(case.label, evidence, reference)
-    return replace(found, case=case, measurements=evidence)

@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,12 +26,11 @@ from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import (
     FAILING,
     FAILING_STRICT,
-    Comparison,
-    Recorded,
     UpdateMode,
     Verdict,
 )
 from pytest_kernelperf.report.validation import render as render_validation
+from pytest_kernelperf.side_by_side import compare_sides, read_side
 from pytest_kernelperf.store import selection
 from pytest_kernelperf.store.anchor import find_folder_anchor
 from pytest_kernelperf.store.baselines import Baselines, Stored
@@ -114,18 +112,23 @@ def judge(
         check_writable(json_file)
     gate = Gate(_root(baselines))
     gate.check_all()
-    read = [read_run(path) for path in runs]
-    recorded = [_judged(gate, record) for run in read for record in run.recorded]
-    comparisons = [comparison for run in read for comparison in run.comparisons]
-    verdicts = _verdicts(recorded, comparisons)
-    _echo_verdicts(verdicts, recorded)
+    judged = [gate.judge_run(read_run(path)) for path in runs]
+    recorded = [each for run in judged for each in run.recorded]
+    verdicts = [verdict for run in judged for verdict in run.verdicts]
+    _echo_verdicts(judged)
     calibrations = gate.calibrations(recorded)
     for slug, proof in calibrations.items():
         click.echo(f"kernelperf: {report.calibration_line(slug, proof)}")
-    failed = _said_failures(read, recorded, verdicts, strict=strict)
+    failed = _said_failures(judged, verdicts, strict=strict)
     click.echo(report.last_line(verdicts))
     if json_file is not None:
-        text = report.run_json(recorded, comparisons, failed, calibrations=calibrations)
+        text = report.run_json(
+            recorded,
+            [each for run in judged for each in run.comparisons],
+            failed,
+            independences=[each for run in judged for each in run.independences],
+            calibrations=calibrations,
+        )
         write_bytes(json_file, text.encode())
     ctx.exit(1 if failed else 0)
 
@@ -174,13 +177,10 @@ def show(where: Path | None, baselines: Path | None) -> None:
         raise OptionsError(f"there is no {where}; expected a baseline file, a folder or a run")
     if where is not None and where.is_file() and is_run(where):
         run = read_run(where)
-        verdicts = _verdicts(run.recorded, run.comparisons)
-        _echo_verdicts(verdicts, run.recorded)
-        if run.comparisons:
-            _echo(report.comparisons(run.comparisons, width=_width(), color=_color()))
+        _echo_verdicts([run])
         _echo(report.first_launches(run.recorded))
         _echo(_incomplete(run))
-        click.echo(report.last_line(verdicts))
+        click.echo(report.last_line(run.verdicts))
         return
     root, below = _shown(where, baselines)
     store = Baselines(root)
@@ -193,6 +193,27 @@ def show(where: Path | None, baselines: Path | None) -> None:
                 shown += 1
     if not shown:
         click.echo(f"no baselines in {below}")
+
+
+@main.command()
+@click.argument("before", metavar="A", type=click.Path(path_type=Path))
+@click.argument("after", metavar="B", type=click.Path(path_type=Path))
+@click.pass_context
+def compare(ctx: click.Context, before: Path, after: Path) -> None:
+    """
+    Judge B against A case by case; each is a recorded run or baselines (a folder or a file of it).
+
+    `judge` asks whether a run may pass; this asks what changed between two states.
+    """
+    sides = read_side(before), read_side(after)
+    found = compare_sides(*sides)
+    _echo(report.table(found.verdicts, width=_width(), color=_color()))
+    _echo(report.reasons(found.verdicts, rerun=_rerun))
+    for side, alone in zip(sides, (found.only_before, found.only_after), strict=True):
+        for line in (*(f"only in {side.name}: {label}" for label in alone), *side.left_out):
+            click.echo(f"kernelperf: {line}")
+    click.echo(report.last_line(found.verdicts))
+    ctx.exit(1 if any(each.judged and each.status in FAILING for each in found.verdicts) else 0)
 
 
 @main.command()
@@ -288,32 +309,28 @@ def _root(baselines: Path | None) -> Path:
     return baselines if baselines is not None else find_folder_anchor(Path.cwd()) / "baselines"
 
 
-def _judged(gate: Gate, recorded: Recorded) -> Recorded:
-    return replace(recorded, verdicts=gate.judge(recorded.measurement, recorded.limits))
-
-
-def _verdicts(recorded: Sequence[Recorded], compared: Sequence[Comparison]) -> list[Verdict]:
-    found = [verdict for record in recorded for verdict in record.verdicts]
-    return [*found, *(comparison.verdict for comparison in compared if comparison.verdict)]
-
-
-def _echo_verdicts(verdicts: Sequence[Verdict], recorded: Sequence[Recorded]) -> None:
-    blocks = (
-        report.table(verdicts, width=_width(), color=_color()),
-        report.limits_lines(each.measurement for each in recorded),
-        report.reasons(verdicts, rerun=_rerun),
+def _echo_verdicts(runs: Sequence[Run]) -> None:
+    tables = report.tables(
+        [verdict for run in runs for verdict in run.tabled],
+        [each for run in runs for each in run.comparisons],
+        [each for run in runs for each in run.independences],
+        width=_width(),
+        color=_color(),
     )
+    limits = report.limits_lines(each.measurement for run in runs for each in run.recorded)
+    verdicts = [verdict for run in runs for verdict in run.verdicts]
+    blocks = (tables, limits, report.reasons(verdicts, rerun=_rerun))
     _echo("\n\n".join(block for block in blocks if block))
 
 
-def _said_failures(
-    runs: Sequence[Run], recorded: Sequence[Recorded], verdicts: Sequence[Verdict], *, strict: bool
-) -> bool:
+def _said_failures(runs: Sequence[Run], verdicts: Sequence[Verdict], *, strict: bool) -> bool:
     """
     Say what the verdicts don't show, and return whether anything failed.
     """
     for run in runs:
         _echo(_incomplete(run))
+    recorded = [record for run in runs for record in run.recorded]
+    is_empty = not any(run.recorded or run.comparisons or run.independences for run in runs)
     broken = [record.measurement.case.label for record in recorded if not record.body_passed]
     for label in dict.fromkeys(broken):
         click.echo(f"kernelperf: {label} failed in its own body when it was recorded")
@@ -322,11 +339,11 @@ def _said_failures(
         click.echo(
             f"kernelperf: {nodeid} failed when it was recorded, and no measurement tells why"
         )
-    if not recorded:
+    if is_empty:
         click.echo("kernelperf: the run holds no measurement")
     failing = FAILING | FAILING_STRICT if strict else FAILING
     slow = any(verdict.judged and verdict.status in failing for verdict in verdicts)
-    cut_off = strict and (not recorded or not all(run.complete for run in runs))
+    cut_off = strict and (is_empty or not all(run.complete for run in runs))
     return slow or bool(broken or unseen) or cut_off
 
 

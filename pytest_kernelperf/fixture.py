@@ -5,30 +5,32 @@ What a test holds in its hand: the `kernelperf` fixture.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_kernelperf.comparing import (
+    bounds_of,
+    check_callables,
+    check_inputs,
+    check_keywords,
+    checked,
+    disagreement,
+    least_speedups,
+    tolerance_of,
+)
 from pytest_kernelperf.errors import KernelPerfFailure, NotMeasuredError, OptionsError
 from pytest_kernelperf.options import Layer, Options, merge, parse_keywords
-from pytest_kernelperf.results import Compared, Result
+from pytest_kernelperf.results import Compared, DataIndependence, Result
 
 if TYPE_CHECKING:
     from pytest_kernelperf.bench import Bench, Place, Room
     from pytest_kernelperf.measure import Subject
     from pytest_kernelperf.model import (
         Comparison,
+        Independence,
         Measurement,
         Problem,
         Recorded,
     )
-
-#: Marker keywords that a comparison has no use for.
-_JUDGING = frozenset(
-    {
-        *("target_us", "percentile", "targets", "per", "percentiles", "max_regression"),
-        *("flops", "bytes"),
-    }
-)
 
 
 class KernelPerf(Result):
@@ -40,6 +42,7 @@ class KernelPerf(Result):
     Attributes:
         recorded: Everything measured so far, in order.
         comparisons: Everything compared so far, in order.
+        independences: Every `data_independence` so far, in order.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class KernelPerf(Result):
         self._compared: set[str] = set()
         self.recorded: list[Recorded] = []
         self.comparisons: list[Comparison] = []
+        self.independences: list[Independence] = []
 
     def __call__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """
@@ -127,6 +131,9 @@ class KernelPerf(Result):
         kwargs: Mapping[str, Any] | None = None,
         *,
         reference: str,
+        min_speedup: float | Mapping[str, float] | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
         name: str | None = None,
         setup: Callable[[], Any] | None = None,
         **keywords: Any,
@@ -139,6 +146,10 @@ class KernelPerf(Result):
             args: The positional arguments of all.
             kwargs: The keyword arguments of all.
             reference: The name of the one that the others are compared with.
+            min_speedup: The least speed-up over the reference: a number for every other callable,
+                or a dictionary by name. Judged by the whole interval, after the test's body.
+            rtol: Relative tolerance of the outputs, in place of each dtype's own.
+            atol: Absolute tolerance; with one of the two given, the other is 0.
             name: Needed if the test compares more than once.
             setup: As in `measure`.
             keywords: Marker keywords that say how to measure.
@@ -148,9 +159,11 @@ class KernelPerf(Result):
             KernelPerfError: If they can't be measured as asked.
         """
         __tracebackhide__ = True
-        _check_callables(callables, reference)
+        check_callables(callables, reference)
+        least = least_speedups(min_speedup, callables, reference)
+        tolerance = tolerance_of(rtol, atol)
         key = self._new_name(name or "compare")
-        _check_comparison_keywords(keywords)
+        check_keywords(keywords, "kernelperf.compare")
         options = self._options(keywords, "kernelperf.compare")
         arguments = tuple(args), dict(kwargs or {})
         subjects = {
@@ -160,18 +173,65 @@ class KernelPerf(Result):
         if self._bench is None or self._place is None:
             room = self._room()
             single = {label: room.call_once(one) for label, one in subjects.items()}
-            _raise_problem(_disagreement(single, reference) if options.deterministic else None)
+            if options.deterministic:
+                _raise_problem(disagreement(single, reference, tolerance))
             return Compared(single, None)
         outputs, comparison = self._bench.compare(
-            self._place, subjects, options, reference=reference, name=key
+            self._place, subjects, options, reference=reference, name=key, min_speedup=least
         )
         if comparison.problem is None and options.deterministic:
-            comparison = _checked(comparison, outputs)
+            comparison = checked(comparison, outputs, tolerance)
         # Before it is raised: a record that leaves the failure out would tell less than the run.
         self.comparisons.append(comparison)
         _raise_problems(comparison.measurements.values())
         _raise_problem(comparison.problem)
         return Compared(outputs, comparison)
+
+    def data_independence(
+        self,
+        fn: Callable[..., Any],
+        inputs: Mapping[str, tuple[Any, ...]],
+        *,
+        bound: float | Mapping[float, float] = 0.01,
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **keywords: Any,
+    ) -> DataIndependence:
+        """
+        Test that a callable takes equally long on inputs of one shape and different content.
+
+        Args:
+            fn: The callable.
+            inputs: Name to positional arguments, at least two.
+            bound: The relative difference that no two inputs may reach: at P50, or by percentile.
+            kwargs: The keyword arguments of all.
+            name: Needed if the test does this more than once.
+            keywords: Marker keywords that say how to measure.
+
+        Raises:
+            KernelPerfFailure: If a measurement is INVALID.
+            KernelPerfError: If it can't be measured as asked.
+        """
+        __tracebackhide__ = True
+        check_inputs(inputs)
+        bounds = bounds_of(bound)
+        key = self._new_name(name or "data_independence")
+        check_keywords(keywords, "kernelperf.data_independence")
+        options = self._options(keywords, "kernelperf.data_independence")
+        subjects = {
+            label: _subject(fn, tuple(args), dict(kwargs or {}), None, options)
+            for label, args in inputs.items()
+        }
+        self._compared.add(key)
+        if self._bench is None or self._place is None:
+            room = self._room()
+            return DataIndependence({n: room.call_once(one) for n, one in subjects.items()}, None)
+        outputs, found = self._bench.contrast_inputs(
+            self._place, subjects, options, name=key, bounds=bounds
+        )
+        self.independences.append(found)
+        _raise_problems(found.measurements.values())
+        return DataIndependence(outputs, found)
 
     def __getitem__(self, name: str) -> Result:
         """
@@ -187,7 +247,7 @@ class KernelPerf(Result):
         """
         Whether this test has measured something.
         """
-        return bool(self.recorded or self.comparisons)
+        return bool(self.recorded or self.comparisons or self.independences)
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -279,28 +339,6 @@ def _subject(
     )
 
 
-def _check_callables(callables: Mapping[str, Callable[..., Any]], reference: str) -> None:
-    if not isinstance(callables, Mapping) or len(callables) < 2:
-        raise OptionsError(
-            "kernelperf.compare: expected a dictionary of at least two callables such as "
-            f"{{'ours': f, 'torch': g}}, got {callables!r}"
-        )
-    if reference not in callables:
-        known = ", ".join(repr(name) for name in callables)
-        raise OptionsError(
-            f"kernelperf.compare: reference: expected one of {known}, got {reference!r}"
-        )
-
-
-def _check_comparison_keywords(keywords: Mapping[str, Any]) -> None:
-    idle = sorted(_JUDGING.intersection(keywords))
-    if idle:
-        raise OptionsError(
-            f"kernelperf.compare: {idle[0]}= judges against a target, a baseline or the card, and "
-            "a comparison does not: use kernelperf.measure for it"
-        )
-
-
 def _raise_problems(measurements: Iterable[Measurement]) -> None:
     __tracebackhide__ = True
     for measurement in measurements:
@@ -316,47 +354,3 @@ def _raise_problem(problem: Problem | None) -> None:
     __tracebackhide__ = True
     if problem is not None:
         raise KernelPerfFailure(f"INVALID ({problem.code})\n  {problem.message}")
-
-
-def _disagreement(outputs: Mapping[str, Any], reference: str) -> Problem | None:
-    from pytest_kernelperf.measure.agreement import disagreement
-    from pytest_kernelperf.model import Problem
-
-    for name, output in outputs.items():
-        difference = disagreement(outputs[reference], output)
-        if difference is not None:
-            return Problem(
-                "WRONG_OUTPUT",
-                f"{name!r} does not agree with {reference!r}, so their times say nothing about "
-                f"each other: {difference}. Make them compute the same, or declare them random "
-                "with deterministic=False",
-            )
-    return None
-
-
-def _checked(comparison: Comparison, outputs: Mapping[str, Any]) -> Comparison:
-    """
-    Return the comparison with how far the outputs are apart; INVALID if that is too far.
-    """
-    problem = _disagreement(outputs, comparison.reference)
-    if problem is not None:
-        return replace(comparison, ratios=(), problem=problem)
-    return _with_differences(comparison, outputs)
-
-
-def _with_differences(comparison: Comparison, outputs: Mapping[str, Any]) -> Comparison:
-    """
-    Return the comparison with how far each output is from the reference's.
-    """
-    from pytest_kernelperf.measure.agreement import compare
-
-    expected = outputs[comparison.reference]
-    return replace(
-        comparison,
-        ratios=tuple(
-            replace(ratio, max_abs_difference=compare(expected, outputs[ratio.name]).max_abs)
-            if ratio.name != comparison.reference
-            else ratio
-            for ratio in comparison.ratios
-        ),
-    )

@@ -35,6 +35,7 @@ from pytest_kernelperf.store.update import Decision, decide_update, join_runs
 if TYPE_CHECKING:
     from pytest_kernelperf.analysis import Noise
     from pytest_kernelperf.analysis.proof import Proof
+    from pytest_kernelperf.store.runs import Run
 
 __all__ = ["Gate", "UpdateMode"]
 
@@ -93,6 +94,22 @@ class Gate:
         slug = _slug(measurement)
         entries = self.baselines.load(slug, measurement.case.file) if slug else {}
         return self._judge(measurement, limits, slug, entries.get(measurement.case.key))
+
+    def judge_run(self, run: Run) -> Run:
+        """
+        Return a recorded run with all its verdicts computed anew.
+        """
+        from pytest_kernelperf.analysis import contrast_again, judge_again
+
+        return replace(
+            run,
+            recorded=tuple(
+                replace(each, verdicts=self.judge(each.measurement, each.limits))
+                for each in run.recorded
+            ),
+            comparisons=tuple(map(judge_again, run.comparisons)),
+            independences=tuple(map(contrast_again, run.independences)),
+        )
 
     def update(self, recorded: Sequence[Recorded], mode: UpdateMode) -> UpdateReport:
         """

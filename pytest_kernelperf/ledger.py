@@ -20,6 +20,7 @@ from pytest_kernelperf.model import (
     FAILING_STRICT,
     Change,
     Comparison,
+    Independence,
     Recorded,
     Status,
     UpdateMode,
@@ -47,6 +48,7 @@ class Outcome:
         test: The test's name in the file.
         recorded: Its measurements with their verdicts.
         comparisons: What it compared.
+        independences: Its `data_independence` results.
         unmeasured: The NOT_MEASURED verdict, if that is what it was.
         missing: What the machine lacks, if the test was skipped for it.
     """
@@ -57,17 +59,29 @@ class Outcome:
     test: str = ""
     recorded: tuple[Recorded, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    independences: tuple[Independence, ...] = ()
     unmeasured: Verdict | None = None
     missing: str = ""
+
+    @property
+    def tabled(self) -> tuple[Verdict, ...]:
+        """
+        The verdicts but those of compared callables and inputs, which have tables of their own.
+        """
+        found = [verdict for one in self.recorded for verdict in one.verdicts]
+        found += [one.failure for one in self.comparisons if one.failure]
+        found += [one.failure for one in self.independences if one.failure]
+        return (*found, self.unmeasured) if self.unmeasured else tuple(found)
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """
         All verdicts of the test, shown and judged.
         """
-        found = [verdict for one in self.recorded for verdict in one.verdicts]
-        found += [one.verdict for one in self.comparisons if one.verdict]
-        return (*found, self.unmeasured) if self.unmeasured else tuple(found)
+        ratios = (ratio for one in self.comparisons for ratio in one.ratios)
+        compared = [ratio.verdict for ratio in ratios if ratio.verdict]
+        contrasted = [verdict for one in self.independences for verdict in one.verdicts]
+        return (*self.tabled, *compared, *contrasted)
 
 
 def pack(outcome: Outcome) -> str:
@@ -146,6 +160,13 @@ class Ledger:
         """
         return [one for outcome in self._outcomes for one in outcome.comparisons]
 
+    @property
+    def independences(self) -> list[Independence]:
+        """
+        All `data_independence` results so far.
+        """
+        return [one for outcome in self._outcomes for one in outcome.independences]
+
     def absorb(self, outcome: Outcome) -> None:
         """
         Take what one test brought, and record it at once: a crash later must not lose it.
@@ -160,6 +181,8 @@ class Ledger:
                 writer.append(record)
             for comparison in outcome.comparisons:
                 writer.append(comparison)
+            for independence in outcome.independences:
+                writer.append(independence)
         except KernelPerfError as error:
             self._complain(error)
 
@@ -213,11 +236,11 @@ class Ledger:
         from pytest_kernelperf import report
 
         blocks = []
-        if not quiet and self.verdicts:
-            blocks.append(report.table(self.verdicts, width=width, color=color))
+        if not quiet:
+            tabled = [verdict for outcome in self._outcomes for verdict in outcome.tabled]
+            compared = self.comparisons, self.independences
+            blocks.append(report.tables(tabled, *compared, width=width, color=color))
             blocks.append(report.limits_lines(one.measurement for one in self.recorded))
-        if not quiet and self.comparisons:
-            blocks.append(report.comparisons(self.comparisons, width=width, color=color))
         if not quiet:
             blocks.append(report.reasons(self.verdicts, rerun=self.rerun_command))
             blocks.append("\n".join(self._measurement_notes()))
@@ -322,6 +345,7 @@ class Ledger:
             self.recorded,
             self.comparisons,
             bool(self._failed or self.errors),
+            independences=self.independences,
             unmeasured=[one.unmeasured for one in self._outcomes if one.unmeasured],
             failed_tests=tuple(self._failed),
             calibrations=self._calibrations(),
@@ -345,10 +369,11 @@ class Ledger:
 
     def _measurement_notes(self) -> list[str]:
         compared = (one.measurements.values() for one in self.comparisons)
+        contrasted = (one.measurements.values() for one in self.independences)
         measurements = [one.measurement for one in self.recorded]
         found = [
             f"note: {one.case.label} ({one.case.timer}): {note}"
-            for one in chain(measurements, *compared)
+            for one in chain(measurements, *compared, *contrasted)
             for note in one.notes
         ]
         return list(dict.fromkeys(found))

@@ -12,6 +12,8 @@ from pytest_kernelperf.errors import NotMeasuredError, OptionsError
 if TYPE_CHECKING:
     from pytest_kernelperf.model import (
         Comparison,
+        Contrast,
+        Independence,
         Interval,
         Measurement,
         Ratio,
@@ -193,3 +195,57 @@ class Compared:
         Return the reference's time over this callable's: 1.25 = 25 % faster than the reference.
         """
         return self[name].speedup
+
+
+class DataIndependence:
+    """
+    One callable measured interleaved on inputs of different content.
+
+    Attributes:
+        outputs: The output for each input, by name.
+        record: The record with all contrasts; None in a run without `--kernelperf`.
+    """
+
+    def __init__(self, outputs: Mapping[str, Any], record: Independence | None) -> None:
+        self.outputs = dict(outputs)
+        self.record = record
+
+    @property
+    def measured(self) -> bool:
+        """
+        Whether there are numbers: False in a run without `--kernelperf`.
+        """
+        return self.record is not None
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """
+        One verdict per percentile, on the two inputs that are most apart.
+        """
+        return self._known().verdicts
+
+    @property
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """
+        Every two inputs at every percentile, with their difference and its interval.
+        """
+        return self._known().contrasts
+
+    def supported_bound(self, q: float = 50) -> float:
+        """
+        Return the smallest bound that the data support: no two inputs differ by as much.
+
+        Raises:
+            NotMeasuredError: If this run did not measure, or not this percentile.
+        """
+        found = self._known().supported(q)
+        if found is None:
+            raise NotMeasuredError(
+                f"P{q:g} was not measured: name it in bound=, such as {{{q:g}: 0.05}}"
+            )
+        return found
+
+    def _known(self) -> Independence:
+        if self.record is None:
+            raise NotMeasuredError(f"there is no bound, because this run does not measure: {_CURE}")
+        return self.record

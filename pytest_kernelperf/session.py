@@ -252,6 +252,7 @@ class MeasuringRun:
                 outcome,
                 recorded=tuple(replace(one, body_passed=passed) for one in fixture.recorded),
                 comparisons=tuple(fixture.comparisons),
+                independences=tuple(fixture.independences),
             )
         is_unmeasured = fixture is None or not fixture.measured
         if passed and is_unmeasured and item.get_closest_marker(MARKER) and not _may_fail(item):

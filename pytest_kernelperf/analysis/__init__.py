@@ -2,11 +2,13 @@
 Turns samples into intervals and one verdict; pure: no torch, clock, files, pytest, or chance.
 """
 
-from pytest_kernelperf.analysis.comparison import compare
+from pytest_kernelperf.analysis.comparison import compare, judge_again
+from pytest_kernelperf.analysis.independence import contrast_again, contrast_inputs
 from pytest_kernelperf.analysis.intervals import interval_us
 from pytest_kernelperf.analysis.looks import LOOKS, wants_more
 from pytest_kernelperf.analysis.margins import margins
 from pytest_kernelperf.analysis.noise import Noise, noise_from
+from pytest_kernelperf.analysis.pairing import judge_pair
 from pytest_kernelperf.analysis.percentiles import percentile_us
 from pytest_kernelperf.analysis.reasons import Reason
 from pytest_kernelperf.analysis.roofline import physics_problem
@@ -17,8 +19,12 @@ __all__ = [
     "Noise",
     "Reason",
     "compare",
+    "contrast_again",
+    "contrast_inputs",
     "interval_us",
     "judge",
+    "judge_again",
+    "judge_pair",
     "margins",
     "noise_from",
     "percentile_us",

@@ -1,34 +1,52 @@
 """
-Ratios between callables that one run measured interleaved.
+Callables that one run measured interleaved: their ratios, and whether each is fast enough.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
-import numpy as np
-from scipy import special
+from pytest_kernelperf.analysis.paired import LogRatio, log_ratio
+from pytest_kernelperf.analysis.percentiles import MEDIAN, percentile_us
+from pytest_kernelperf.analysis.reasons import Reason
+from pytest_kernelperf.model import (
+    Case,
+    Comparison,
+    Interval,
+    Measurement,
+    Ratio,
+    Standing,
+    Status,
+    Verdict,
+)
+from pytest_kernelperf.units import format_us
 
-from pytest_kernelperf.analysis.intervals import TAIL_PROBABILITY
-from pytest_kernelperf.analysis.noise import VARIANCE_FLOOR, fixed_prior
-from pytest_kernelperf.analysis.percentiles import MEDIAN, Floats, percentile_us, round_logs
-from pytest_kernelperf.model import Comparison, Interval, Measurement, Process, Ratio
+#: Callables whose ratio is not shown to differ by more than this are called alike. With the
+#: intervals of ten rounds, equal kernels get no other name and 2 % gets one (docs/verdicts.md).
+ALIKE_WITHIN: Mapping[str, float] = MappingProxyType(
+    {"device": 0.0075, "launch": 0.01, "wall": 0.02}
+)
 
 
-def compare(label: str, measurements: Mapping[str, Measurement], reference: str) -> Comparison:
+def compare(
+    label: str,
+    measurements: Mapping[str, Measurement],
+    reference: str,
+    min_speedup: Mapping[str, float] | None = None,
+) -> Comparison:
     """
-    Compare callables by the ratio of their P50, round by round.
-
-    Rounds were taken side by side, so whatever moved the machine in one moved both, and the
-    ratio of each round is free of it. Student's t over the rounds' log ratios gives the 95 %
-    interval.
+    Compare callables by the ratio of their P50, round by round, and judge what is asked of them.
 
     Args:
         label: What is compared.
         measurements: Name to measurement, all with the same rounds.
         reference: The name whose time is the ratios' numerator.
+        min_speedup: Name to the least speed-up over the reference.
+
+    Returns:
+        The comparison; without ratios where a measurement is INVALID: its times mean nothing.
 
     Raises:
         ValueError: If the reference is missing or the rounds do not pair.
@@ -38,61 +56,123 @@ def compare(label: str, measurements: Mapping[str, Measurement], reference: str)
             f"reference {reference!r} is not among the callables compared: expected one of "
             f"{', '.join(sorted(measurements))}"
         )
-    numerator = measurements[reference]
-    ratios = tuple(
-        _ratio(name, measurement, numerator, is_reference=name == reference)
-        for name, measurement in measurements.items()
+    asked = dict(min_speedup or {})
+    evidence = dict(measurements)
+    found = Comparison(label, reference, (), evidence[reference].case, evidence, None, asked)
+    problem = next((each.problem for each in evidence.values() if each.problem), None)
+    if problem is not None:
+        return replace(found, problem=problem)
+    ratios = [_ratio(name, evidence, reference) for name in evidence]
+    return replace(found, ratios=tuple(_judged(one, found, asked) for one in ratios))
+
+
+def judge_again(comparison: Comparison) -> Comparison:
+    """
+    Return a recorded comparison with ratios and verdicts computed anew from its measurements.
+    """
+    if comparison.problem is not None or not comparison.measurements:
+        return comparison
+    found = compare(
+        comparison.label,
+        comparison.measurements,
+        comparison.reference,
+        comparison.min_speedup,
     )
-    return Comparison(label, reference, ratios, numerator.case, dict(measurements))
+    # Outputs are gone with the process that made them; how far they were apart was kept.
+    apart = {ratio.name: ratio.max_abs_difference for ratio in comparison.ratios}
+    return replace(
+        found,
+        case=comparison.case,
+        ratios=tuple(replace(one, max_abs_difference=apart.get(one.name)) for one in found.ratios),
+    )
 
 
-def _ratio(
-    name: str, measurement: Measurement, reference: Measurement, *, is_reference: bool
-) -> Ratio:
-    time_us = percentile_us(measurement.processes, MEDIAN)
-    if is_reference:
-        return Ratio(name, time_us, 1.0, Interval(1.0, 1.0))
-    logs = _paired_differences(name, reference.processes, measurement.processes)
-    center, width = float(logs.mean()), _half_width(logs, measurement.case.timer)
-    interval = Interval(math.exp(center - width), math.exp(center + width))
-    return Ratio(name, time_us, math.exp(center), interval)
+def _ratio(name: str, measurements: Mapping[str, Measurement], reference: str) -> Ratio:
+    own = measurements[name]
+    time_us = percentile_us(own.processes, MEDIAN)
+    if name == reference:
+        return Ratio(name, time_us, 1.0, Interval(1.0, 1.0), standing=Standing.REFERENCE)
+    found = _speedup(name, measurements, reference)
+    standing = _standing(found.interval, ALIKE_WITHIN.get(own.case.timer, ALIKE_WITHIN["wall"]))
+    return Ratio(name, time_us, found.ratio, found.interval, standing=standing)
 
 
-def _paired_differences(name: str, theirs: Sequence[Process], ours: Sequence[Process]) -> Floats:
-    """
-    Return each round's log ratio, leaving out rounds in which one side kept no sample.
-    """
-    shapes = [[len(each.rounds) for each in side] for side in (ours, theirs)]
-    if shapes[0] != shapes[1]:
+def _speedup(name: str, measurements: Mapping[str, Measurement], reference: str) -> LogRatio:
+    own, theirs = measurements[name], measurements[reference]
+    try:
+        found = log_ratio(theirs.processes, own.processes, MEDIAN, own.case.timer)
+    except ValueError as error:
         raise ValueError(
-            f"{name!r} has {shapes[0]} rounds per process, the reference has {shapes[1]}: only "
-            "rounds measured side by side can be compared; measure both in one compare"
-        )
-    pairs = [_both_sampled(*each) for each in zip(theirs, ours, strict=True)]
-    logs = [[round_logs(side, (MEDIAN,))[:, 0] for side in pair] for pair in pairs]
-    differences = np.concatenate([numerator - own for numerator, own in logs])
-    if not differences.size:
+            f"{name!r} against {reference!r}: {error}; only rounds measured side by side can be "
+            "compared: measure both in one compare"
+        ) from None
+    if found is None:
         raise ValueError(f"{name!r} shares no sampled round with the reference: nothing to compare")
-    return differences
+    return found
 
 
-def _both_sampled(first: Process, second: Process) -> tuple[Process, Process]:
-    pairs = [
-        pair
-        for pair in zip(first.rounds, second.rounds, strict=True)
-        if all(r.times_us for r in pair)
-    ]
-    return (
-        replace(first, rounds=tuple(pair[0] for pair in pairs)),
-        replace(second, rounds=tuple(pair[1] for pair in pairs)),
+def _standing(speedup: Interval, alike: float) -> Standing:
+    if speedup.low > 1 + alike:
+        return Standing.FASTER
+    if speedup.high < 1 / (1 + alike):
+        return Standing.SLOWER
+    if 1 / (1 + alike) <= speedup.low and speedup.high <= 1 + alike:
+        return Standing.ALIKE
+    return Standing.UNSURE
+
+
+def _judged(ratio: Ratio, comparison: Comparison, asked: Mapping[str, float]) -> Ratio:
+    least = asked.get(ratio.name)
+    if least is None or comparison.case is None:
+        return ratio
+    status, reason = _decide(ratio.speedup_interval, least)
+    reference_us = percentile_us(comparison.measurements[comparison.reference].processes, MEDIAN)
+    verdict = Verdict(
+        case=_case_of(comparison.case, ratio.name),
+        percentile=MEDIAN,
+        status=status,
+        reason=reason.value,
+        sentence=_sentence(ratio, comparison, least, status, reference_us),
+        time_us=ratio.time_us,
+        baseline_us=reference_us,
+        change=1 / ratio.speedup - 1,
+        change_interval=Interval(
+            1 / ratio.speedup_interval.high - 1, 1 / ratio.speedup_interval.low - 1
+        ),
     )
+    return replace(ratio, min_speedup=least, verdict=verdict)
 
 
-def _half_width(differences: Floats, timer: str) -> float:
-    count = differences.size
-    if count > 1:
-        variance, df = max(float(differences.var(ddof=1)), VARIANCE_FLOOR), count - 1.0
-    else:  # one round has no scatter to look at: twice the timer's documented variance
-        prior = fixed_prior(timer, MEDIAN)
-        variance, df = 2 * prior.variance, prior.df
-    return float(special.stdtrit(df, 1 - TAIL_PROBABILITY)) * math.sqrt(variance / count)
+def _decide(speedup: Interval, least: float) -> tuple[Status, Reason]:
+    if speedup.low >= least:
+        return Status.UNCHANGED, Reason.FAST_ENOUGH
+    if speedup.high < least:
+        return Status.MISSED_TARGET, Reason.BELOW_SPEEDUP
+    return Status.INCONCLUSIVE, Reason.SPEEDUP_IN_INTERVAL
+
+
+def _case_of(case: Case, name: str) -> Case:
+    return replace(case, name=f"{case.name} {name}".strip())
+
+
+def _sentence(
+    ratio: Ratio, comparison: Comparison, least: float, status: Status, reference_us: float
+) -> str:
+    low, high = ratio.speedup_interval.low, ratio.speedup_interval.high
+    numbers = (
+        f"{ratio.speedup:.3f}x ({low:.3f}…{high:.3f}) over {comparison.reference!r}, at least "
+        f"{least:g}x asked"
+    )
+    times = f"{format_us(ratio.time_us)} against {format_us(reference_us)}"
+    if status is Status.INCONCLUSIVE:
+        return f"{numbers}: the interval holds the limit ({times}). {_cure(ratio, comparison)}"
+    verdict = "fast enough" if status is Status.UNCHANGED else "too slow"
+    return f"{numbers}: {verdict} ({times})."
+
+
+def _cure(ratio: Ratio, comparison: Comparison) -> str:
+    found = _speedup(ratio.name, comparison.measurements, comparison.reference)
+    rounds = found.rounds_to_clear(comparison.min_speedup[ratio.name])
+    if rounds is None:
+        return "The speed-up is too near the limit for one process to tell, however many rounds."
+    return f"About rounds={max(rounds, found.rounds + 1)} would tell."

@@ -23,11 +23,20 @@ class Reason(str, Enum):
     PROVISIONAL = "PROVISIONAL"
     # The target said it.
     ABOVE_TARGET = "ABOVE_TARGET"
+    # A comparison's asked speed-up said it.
+    FAST_ENOUGH = "FAST_ENOUGH"
+    BELOW_SPEEDUP = "BELOW_SPEEDUP"
+    # Times on different data said it.
+    DATA_INDEPENDENT = "DATA_INDEPENDENT"
+    DATA_DEPENDENT = "DATA_DEPENDENT"
+    DATA_CHANGES_CLOCK = "DATA_CHANGES_CLOCK"
     # Nothing can be said yet.
     ONE_PROCESS = "ONE_PROCESS"
     STRADDLES_MARGIN = "STRADDLES_MARGIN"
     NOISIER_THAN_BASELINE = "NOISIER_THAN_BASELINE"
     TARGET_IN_INTERVAL = "TARGET_IN_INTERVAL"
+    SPEEDUP_IN_INTERVAL = "SPEEDUP_IN_INTERVAL"
+    BOUND_NOT_SUPPORTED = "BOUND_NOT_SUPPORTED"
     TOO_FEW_SAMPLES = "TOO_FEW_SAMPLES"
     CLOCK_MOVED = "CLOCK_MOVED"
     THROTTLED = "THROTTLED"
@@ -43,6 +52,19 @@ class Reason(str, Enum):
     # Shown only.
     NOT_JUDGED = "NOT_JUDGED"
 
+
+#: Of verdicts that need no baseline: each begins its sentence with what was found and asked.
+BESIDE_BASELINES = frozenset(
+    {
+        Reason.FAST_ENOUGH,
+        Reason.BELOW_SPEEDUP,
+        Reason.SPEEDUP_IN_INTERVAL,
+        Reason.DATA_INDEPENDENT,
+        Reason.DATA_DEPENDENT,
+        Reason.DATA_CHANGES_CLOCK,
+        Reason.BOUND_NOT_SUPPORTED,
+    }
+)
 
 #: Said inside a sentence, beside whatever the reason is.
 MARGIN_BELOW_NOISE = "MARGIN_BELOW_NOISE"

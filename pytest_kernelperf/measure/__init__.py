@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pytest_kernelperf.errors import TimerUnavailableError
-from pytest_kernelperf.measure.agreement import disagreement
+from pytest_kernelperf.measure.agreement import Tolerance, across
 from pytest_kernelperf.measure.environment import environment
 from pytest_kernelperf.measure.guard import Guard
 from pytest_kernelperf.measure.subject import (
@@ -35,8 +35,9 @@ __all__ = [
     "CallShape",
     "Job",
     "Subject",
+    "Tolerance",
+    "across",
     "call_once",
-    "disagreement",
     "environment",
     "inspect_call",
     "install",

@@ -1,5 +1,5 @@
 """
-Compares outputs within their dtype's tolerance, and writes and finds poison.
+Compares outputs within their dtype's tolerance.
 
 Tolerances are not correctness limits (the test decides what is right): they let through what one
 callable may change between two calls (the order of additions), and nothing else.
@@ -10,17 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pytest_kernelperf.measure.poison import COMPLEX_PART, pattern_of
 from pytest_kernelperf.measure.subject import steps
-from pytest_kernelperf.measure.tensors import (
-    bits,
-    is_plain,
-    is_tensor,
-    same_bytes,
-    walk,
-    without_repeats,
-)
+from pytest_kernelperf.measure.tensors import bits, is_plain, is_tensor, same_bytes, walk
 
 if TYPE_CHECKING:
     import torch
@@ -47,26 +41,23 @@ ACROSS_IMPLEMENTATIONS: Mapping[str, float] = {
     "float16": 2e-2,
     "bfloat16": 1e-1,
 }
-#: Quiet NaNs whose payload no computation makes, so that poison and a computed NaN differ.
-_POISON_BITS: Mapping[str, int] = {
-    "float64": 0x7FFDA5A5A5A5A5A5,
-    "float32": 0x7FE5A5A5,
-    "float16": 0x7EA5,
-    "bfloat16": 0x7FE5,
-    "float8_e4m3fn": 0x7F,
-    "float8_e4m3fnuz": 0x80,
-    "float8_e5m2": 0x7E,
-    "float8_e5m2fnuz": 0x80,
-    "uint8": 0xA5,
-    "int8": 0xA5,
-    "int16": 0xA5A5 - 2**16,
-    "int32": 0xA5A5A5A5 - 2**32,
-    "int64": 0xA5A5A5A5A5A5A5A5 - 2**64,
-}
-_COMPLEX_PART = {"complex32": "float16", "complex64": "float32", "complex128": "float64"}
 #: Elements compared at a time: comparing a large output must not need several times its memory.
 _CHUNK_ELEMENTS = 2**24
 _BY_EQUALITY = (bool, int, float, complex, str, bytes, type(None))
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """
+    How far two numbers may be apart: at most `atol + rtol * |expected|`.
+
+    Attributes:
+        rtol: Relative to the expected element.
+        atol: Absolute; None = `rtol` times the expected tensor's root mean square.
+    """
+
+    rtol: float
+    atol: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,11 @@ class Agreement:
     max_abs: float | None = None
 
 
-def compare(expected: Any, actual: Any, tolerance: Mapping[str, float] = AGREEMENT) -> Agreement:
+#: dtype name to how far its elements may be apart; a number is a `Tolerance` of that `rtol`.
+Tolerances: TypeAlias = Mapping[str, float | Tolerance]
+
+
+def compare(expected: Any, actual: Any, tolerance: Tolerances = AGREEMENT) -> Agreement:
     """
     Compare two outputs: nested containers of tensors, numbers, strings and arrays.
 
@@ -106,7 +101,8 @@ def compare(expected: Any, actual: Any, tolerance: Mapping[str, float] = AGREEME
     Args:
         expected: What the first call returned.
         actual: What another call returned.
-        tolerance: dtype name to tolerance; a dtype that is not in it must agree exactly.
+        tolerance: dtype name to tolerance (a number is `Tolerance(number)`); a dtype that is not
+            in it must agree exactly.
     """
     wanted, got = list(walk(expected)), list(walk(actual))
     if [path for path, _ in wanted] != [path for path, _ in got]:
@@ -132,12 +128,18 @@ def difference(expected: Any, actual: Any) -> str | None:
     return found.text if found else None
 
 
-def disagreement(expected: Any, actual: Any) -> str | None:
+def across(expected: Any, actual: Any, given: Tolerance | None = None) -> Agreement:
     """
-    Return how the outputs of two implementations differ, or None if they agree.
+    Compare the outputs of two implementations.
+
+    Args:
+        expected: The reference's output.
+        actual: The other's.
+        given: The tolerance for all floating-point types; without it each dtype's own.
     """
-    found = compare(expected, actual, ACROSS_IMPLEMENTATIONS).difference
-    return found.text if found else None
+    if given is None:
+        return compare(expected, actual, ACROSS_IMPLEMENTATIONS)
+    return compare(expected, actual, dict.fromkeys(ACROSS_IMPLEMENTATIONS, given))
 
 
 def is_checkable(leaf: Any) -> bool:
@@ -149,60 +151,44 @@ def is_checkable(leaf: Any) -> bool:
     return leaf is not None and isinstance(leaf, _BY_EQUALITY)
 
 
-def is_safely_poisoned(tensor: torch.Tensor) -> bool:
-    """
-    Return whether a callable may be called with poison in an argument.
-
-    Integers are out: a poisoned index makes a kernel read or write outside its memory.
-    """
-    floating = tensor.is_floating_point() or tensor.is_complex()
-    return floating and _poison_pattern(tensor) is not None
-
-
-def poison(tensor: torch.Tensor) -> bool:
-    """
-    Overwrite a plain tensor with poison; return False where no bit pattern can serve (bool).
-    """
-    pattern = _poison_pattern(tensor)
-    if pattern is None or not is_plain(tensor):
-        return False
-    bits(without_repeats(tensor)).fill_(pattern)
-    return True
-
-
-def poisoned_elements(tensor: torch.Tensor) -> int:
-    """
-    Return how many elements of a floating-point tensor hold poison (0 where a value may look so).
-    """
-    pattern = _poison_pattern(tensor)
-    if pattern is None or not tensor.is_floating_point() or tensor.element_size() < 2:
-        return 0
-    return int((bits(tensor) == pattern).sum())
-
-
 def _outline(tree: Any) -> str:
     leaves = [f"{steps(path)} {type(leaf).__name__}".strip() for path, leaf in walk(tree)]
     more = f" and {len(leaves) - 4} more" if len(leaves) > 4 else ""
     return f"{type(tree).__name__} of {len(leaves)} ({', '.join(leaves[:4])}{more})"
 
 
-def _compare_leaf(expected: Any, actual: Any, tolerance: Mapping[str, float]) -> Agreement:
+def _compare_leaf(expected: Any, actual: Any, tolerance: Tolerances) -> Agreement:
     if is_tensor(expected) and is_tensor(actual):
         return _compare_tensors(expected, actual, tolerance)
     if type(expected) is not type(actual):
         kinds = f"expected {type(expected).__name__}, got {type(actual).__name__}"
         return Agreement(Difference(kinds))
-    if isinstance(expected, _BY_EQUALITY):
-        same = expected == actual or (expected != expected and actual != actual)
+    if isinstance(expected, float | complex):
+        same = _same_numbers(expected, actual, _tolerance(tolerance, "float64"))
+    elif isinstance(expected, _BY_EQUALITY):
+        same = expected == actual
     elif type(expected).__module__ == "numpy":
-        same = _same_arrays(expected, actual)
+        same = _same_arrays(expected, actual, tolerance)
     else:
         # Identity is all that most objects' == knows: it would call every call different.
         same = True
     return Agreement(None if same else Difference(f"expected {expected!r}, got {actual!r}"))
 
 
-def _same_arrays(expected: Any, actual: Any) -> bool:
+def _tolerance(tolerances: Tolerances, dtype: str) -> Tolerance:
+    found = tolerances.get(COMPLEX_PART.get(dtype, dtype), 0.0)
+    return found if isinstance(found, Tolerance) else Tolerance(found)
+
+
+def _same_numbers(expected: complex, actual: complex, tolerance: Tolerance) -> bool:
+    if expected == actual or (expected != expected and actual != actual):
+        return True
+    # Written so that NaN is never close.
+    apart, scale = abs(expected - actual), abs(expected)
+    return math.isfinite(scale) and apart <= (tolerance.atol or 0.0) + tolerance.rtol * scale
+
+
+def _same_arrays(expected: Any, actual: Any, tolerances: Tolerances) -> bool:
     import numpy as np
 
     if getattr(expected, "dtype", None) != getattr(actual, "dtype", None):
@@ -212,28 +198,28 @@ def _same_arrays(expected: Any, actual: Any) -> bool:
     kind = getattr(getattr(expected, "dtype", None), "kind", "")
     if kind not in ("f", "c"):
         return bool(np.array_equal(expected, actual))
-    rtol = AGREEMENT.get(str(expected.dtype), AGREEMENT["float64"])
+    name = str(expected.dtype)
+    allowed = _tolerance(tolerances, name if name in tolerances else "float64")
     finite = np.abs(expected)[np.isfinite(expected)]
-    atol = rtol * float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
-    return bool(np.allclose(actual, expected, rtol=rtol, atol=atol, equal_nan=True))
+    typical = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
+    atol = allowed.rtol * typical if allowed.atol is None else allowed.atol
+    return bool(np.allclose(actual, expected, rtol=allowed.rtol, atol=atol, equal_nan=True))
 
 
 def _compare_tensors(
-    expected: torch.Tensor, actual: torch.Tensor, tolerance: Mapping[str, float]
+    expected: torch.Tensor, actual: torch.Tensor, tolerance: Tolerances
 ) -> Agreement:
     looks = [f"{t.dtype}{list(t.shape)} on {t.device.type}" for t in (expected, actual)]
     if looks[0] != looks[1]:
         return Agreement(Difference(f"expected {looks[0]}, got {looks[1]}"))
     if not (is_plain(expected) and is_plain(actual)):
         return Agreement(None)
-    name = str(expected.dtype).removeprefix("torch.")
-    part = _COMPLEX_PART.get(name, name)
-    rtol = tolerance.get(part, 0.0)
+    allowed = _tolerance(tolerance, str(expected.dtype).removeprefix("torch."))
     floating = expected.is_floating_point() or expected.is_complex()
     one, other = _flat(expected), _flat(actual)
     if same_bytes(one, other):
         return Agreement(None, 0.0 if floating else None)
-    return _compare_elements(one, other, rtol, _poison_pattern(expected))
+    return _compare_elements(one, other, allowed, expected)
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
@@ -246,39 +232,76 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _compare_elements(
-    expected: torch.Tensor, actual: torch.Tensor, rtol: float, pattern: int | None
+    one: torch.Tensor, other: torch.Tensor, allowed: Tolerance, original: torch.Tensor
 ) -> Agreement:
     """
     Compare two flat tensors of real numbers chunk by chunk.
+
+    Args:
+        one: What was expected.
+        other: What was got.
+        allowed: How far elements may be apart.
+        original: The expected tensor before it was made flat and real: tells where.
     """
-    atol = rtol * _root_mean_square(expected) if rtol else 0.0
-    wrong, poisoned, largest, first = 0, 0, 0.0, -1
-    for start in range(0, expected.numel(), _CHUNK_ELEMENTS):
-        one, other = (t[start : start + _CHUNK_ELEMENTS] for t in (expected, actual))
-        bad, gap = _disagreeing(one, other, rtol, atol)
-        count = int(bad.sum())
+    atol = allowed.atol
+    if atol is None:
+        atol = allowed.rtol * _root_mean_square(one) if allowed.rtol else 0.0
+    pattern = pattern_of(original)
+    wrong, poisoned, largest, worst = 0, 0, 0.0, (-1.0, -1)
+    for start in range(0, one.numel(), _CHUNK_ELEMENTS):
+        expected, actual = (t[start : start + _CHUNK_ELEMENTS] for t in (one, other))
+        bad, gap = _disagreeing(expected, actual, allowed.rtol, atol)
         largest = max(largest, gap)
-        if not count:
+        if not bool(bad.any()):
             continue
-        first = start + int(bad.int().argmax()) if first < 0 else first
-        wrong += count
+        wrong += int(bad.sum())
+        size, index = _worst(expected, actual, bad)
+        worst = max(worst, (size, -start - index))
         if pattern is not None:
-            poisoned += int((bits(other[bad]) == pattern).sum())
-    floating = expected.is_floating_point()
+            poisoned += int((bits(actual[bad]) == pattern).sum())
+    floating = one.is_floating_point()
     if not wrong:
         return Agreement(None, largest if floating else None)
-    text = _element_text(expected, actual, wrong, first, largest)
+    text = _element_text(one, other, wrong, -worst[1], original)
     return Agreement(Difference(text, poisoned > 0), largest if floating else None)
 
 
+def _worst(expected: torch.Tensor, actual: torch.Tensor, bad: torch.Tensor) -> tuple[float, int]:
+    """
+    Return the largest difference among elements that disagree, and the first that has it.
+
+    A NaN or infinity against a number is infinitely wrong.
+    """
+    gap = (expected.double() - actual.double()).abs().nan_to_num(nan=math.inf, posinf=math.inf)
+    gap = gap.masked_fill(~bad, -1.0)
+    index = int(gap.argmax())
+    return float(gap[index]), index
+
+
 def _element_text(
-    expected: torch.Tensor, actual: torch.Tensor, wrong: int, first: int, largest: float
+    one: torch.Tensor, other: torch.Tensor, wrong: int, worst: int, original: torch.Tensor
 ) -> str:
-    by = f", by up to {largest:.3g}" if largest else ""
+    expected, actual = one[worst].item(), other[worst].item()
+    apart = abs(expected - actual)
+    by = f" by {apart:.3g}" if math.isfinite(apart) else ""
     return (
-        f"{wrong} of {expected.numel()} elements differ{by}; the first, "
-        f"element {first}: expected {expected[first].item()!r}, got {actual[first].item()!r}"
+        f"{wrong} of {one.numel()} elements differ, most{by} at {_place(worst, original)}: "
+        f"expected {expected!r}, got {actual!r}"
     )
+
+
+def _place(flat: int, tensor: torch.Tensor) -> str:
+    """
+    Return the index of an element as one would write it: `[0, 17, 3]`, or `[0, 17].imag`.
+    """
+    part = ""
+    if tensor.is_complex():
+        flat, part = flat // 2, (".real", ".imag")[flat % 2]
+    index: list[int] = []
+    for size in reversed(tensor.shape):
+        index.insert(0, flat % size)
+        flat //= size
+    return f"{index}{part}"
 
 
 def _disagreeing(
@@ -316,8 +339,3 @@ def _root_mean_square(tensor: torch.Tensor) -> float:
         total += float(finite.square().sum())
         count += finite.numel()
     return math.sqrt(total / count) if count else 0.0
-
-
-def _poison_pattern(tensor: torch.Tensor) -> int | None:
-    name = str(tensor.dtype).removeprefix("torch.")
-    return _POISON_BITS.get(_COMPLEX_PART.get(name, name))

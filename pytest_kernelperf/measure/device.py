@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pytest_kernelperf.measure.canary import Shot, late, sift
 from pytest_kernelperf.measure.card import Card, rest
 from pytest_kernelperf.measure.graph import Captured, CaptureFailedError, capture
-from pytest_kernelperf.measure.inputs import InARow, InputSets, Lane, in_turn
+from pytest_kernelperf.measure.inputs import InARow, InputSets, Lane
 from pytest_kernelperf.measure.nvml import nvml_card
 from pytest_kernelperf.measure.records import round_of
-from pytest_kernelperf.measure.rounds import run_rounds
+from pytest_kernelperf.measure.rounds import in_turn, run_rounds
 from pytest_kernelperf.measure.subject import Job, Taken
 from pytest_kernelperf.measure.sustained import HostTooSlowError, back_to_back
 from pytest_kernelperf.measure.trial import (

@@ -13,10 +13,10 @@ from typing import Any
 
 from pytest_kernelperf.measure.canary import Shot
 from pytest_kernelperf.measure.card import Card, rest
-from pytest_kernelperf.measure.inputs import InputSets, Lane, in_turn
+from pytest_kernelperf.measure.inputs import InputSets, Lane
 from pytest_kernelperf.measure.nvml import nvml_card
 from pytest_kernelperf.measure.records import round_of
-from pytest_kernelperf.measure.rounds import run_rounds
+from pytest_kernelperf.measure.rounds import in_turn, run_rounds
 from pytest_kernelperf.measure.subject import Job, Taken
 from pytest_kernelperf.measure.trial import hidden_work, hides_work
 from pytest_kernelperf.model import Plan, Problem, Round

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_kernelperf.errors import SubjectError
-from pytest_kernelperf.measure import agreement, problems, tensors
+from pytest_kernelperf.measure import agreement, poison, problems, tensors
 from pytest_kernelperf.measure.placement import Placement
 from pytest_kernelperf.measure.plan import refuse_too_large
 from pytest_kernelperf.measure.subject import (
@@ -127,7 +127,7 @@ class Guard:
         Overwrite an output that a coming call should write again, except where it is an input.
         """
         for path, tensor in tensors.plain_tensors(output):
-            if path not in self._aliases and agreement.poison(tensor):
+            if path not in self._aliases and poison.write(tensor):
                 self._count(poisoned=1)
 
     def check_output(self, output: Any) -> Problem | None:
@@ -211,7 +211,7 @@ class Guard:
         """
         args, kwargs = tensors.copy_call(*self._source)
         if poisoned is not None:
-            agreement.poison(dict(tensors.plain_tensors((args, kwargs)))[poisoned])
+            poison.write(dict(tensors.plain_tensors((args, kwargs)))[poisoned])
         self._placement.remember(tensor for _, tensor in tensors.plain_tensors((args, kwargs)))
         output = self.subject.fn(*args, **kwargs)
         self._wait_for(output)
@@ -257,7 +257,7 @@ class Guard:
         """
         Find out whether a written argument is also read, by poisoning it before a call.
         """
-        if not agreement.is_safely_poisoned(self._contents[path]):
+        if not poison.is_safe(self._contents[path]):
             return True
         try:
             output, call = self._call(poisoned=path)
@@ -299,7 +299,7 @@ class Guard:
     def _refill(self, tensor: torch.Tensor, source: torch.Tensor, read: bool) -> None:
         if read:
             tensors.overwrite(tensor, source)
-        elif agreement.poison(tensor):
+        elif poison.write(tensor):
             self._count(poisoned=1)
 
     def _agree(self, output: Any) -> Problem | None:
@@ -319,7 +319,7 @@ class Guard:
         Look for poison in an output that nothing can be compared with.
         """
         for path, tensor in tensors.plain_tensors(output):
-            count = agreement.poisoned_elements(tensor)
+            count = poison.count(tensor)
             if count:
                 self._unpoison(output)
                 where = f"output{steps(path)}"

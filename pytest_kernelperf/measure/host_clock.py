@@ -18,6 +18,7 @@ from typing import Any
 from pytest_kernelperf.measure import tensors
 from pytest_kernelperf.measure.guard import Guard
 from pytest_kernelperf.measure.plan import choose_host_plan, shortage
+from pytest_kernelperf.measure.rounds import in_turn
 from pytest_kernelperf.measure.subject import Job, Subject, Taken
 from pytest_kernelperf.model import Plan, Problem, Round
 
@@ -108,7 +109,7 @@ def _one_round(
     lanes: list[tuple[str, _Lane]], plan: Plan, index: int
 ) -> tuple[dict[str, list[float]], dict[str, Problem]]:
     """
-    Take one round's samples; the lane that goes first changes with each sample.
+    Take one round's samples, the lanes in turn.
     """
     times: dict[str, list[float]] = {name: [] for name, _ in lanes}
     if index:
@@ -118,8 +119,7 @@ def _one_round(
                 lane.sample_us()
     checked = _checked_samples(plan.samples)
     for sample in range(plan.samples):
-        turn = sample % len(lanes)
-        for name, lane in lanes[turn:] + lanes[:turn]:
+        for name, lane in in_turn(lanes, sample):
             time_us, output = lane.sample_us()
             times[name].append(time_us)
             problem = lane.check(output) if sample in checked else None

@@ -4,9 +4,9 @@ The rotating copies of a call's arguments: other memory each round, beyond the L
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from pytest_kernelperf.errors import SubjectError
 from pytest_kernelperf.measure import tensors
@@ -14,8 +14,6 @@ from pytest_kernelperf.measure.card import Card
 from pytest_kernelperf.measure.guard import Guard
 from pytest_kernelperf.measure.subject import Subject, name_of
 from pytest_kernelperf.model import Problem
-
-_T = TypeVar("_T")
 
 #: Of the free memory, that copies may take; the callable needs the rest for its outputs. The plan
 #: keeps to 40 %; this second look, just before copying, allows for what was allocated since.
@@ -166,12 +164,3 @@ def refuse_if_too_large(subject: Subject, copy_bytes: int, count: int, free_byte
 
 def _mib(size_bytes: int) -> str:
     return f"{size_bytes / 2**20:.1f} MiB"
-
-
-def in_turn(items: Sequence[_T], turn: int) -> Iterator[_T]:
-    """
-    Yield all items, starting one later each turn, so that none always follows the same other.
-    """
-    start = turn % len(items)
-    yield from items[start:]
-    yield from items[:start]

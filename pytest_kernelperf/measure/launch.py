@@ -18,7 +18,7 @@ from pytest_kernelperf.measure.canary import late
 from pytest_kernelperf.measure.card import Card, rest
 from pytest_kernelperf.measure.device import MethodFailedError
 from pytest_kernelperf.measure.graph import NAME_LENGTH
-from pytest_kernelperf.measure.inputs import InARow, InputSets, Lane, in_turn
+from pytest_kernelperf.measure.inputs import InARow, InputSets, Lane
 from pytest_kernelperf.measure.kernel_profile import KernelProfile, ProfilerUnavailableError
 from pytest_kernelperf.measure.nvml import Reading, nvml_card
 from pytest_kernelperf.measure.records import (
@@ -29,7 +29,7 @@ from pytest_kernelperf.measure.records import (
     launches_of,
     learn_pattern,
 )
-from pytest_kernelperf.measure.rounds import run_rounds
+from pytest_kernelperf.measure.rounds import in_turn, run_rounds
 from pytest_kernelperf.measure.subject import Job, Taken
 from pytest_kernelperf.measure.trial import (
     MAX_NODES,

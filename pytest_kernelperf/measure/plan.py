@@ -37,6 +37,17 @@ MIN_SAMPLES, MIN_ROUNDS = 10, 3
 #: On a CPU a round lasts about this long, longer where the tail is wanted (P99 needs 368 samples).
 HOST_ROUND_US, HOST_TAIL_ROUND_US = 100_000.0, 400_000.0
 HOST_SAMPLES = (20, 200)
+#: Callables compared side by side: at 10 rounds +2 % is told from equal (docs/verdicts.md).
+SIDE_BY_SIDE_ROUNDS = 10
+#: Samples per round and rounds, by timer and whether the tail is wanted.
+_AMOUNTS = {
+    ("device", False): (20, 5),
+    ("device", True): (20, 5),
+    ("launch", False): (200, 3),
+    ("launch", True): (500, 5),
+    ("wall", False): (200, 5),
+    ("wall", True): (200, 5),
+}
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,7 @@ def choose_host_plan(estimate_us: float, *, job: Job) -> Plan:
     if job.pinned is not None:
         return _with_wishes(job.pinned, job)
     round_us = HOST_TAIL_ROUND_US if job.tail else HOST_ROUND_US
+    round_us /= 2 if job.side_by_side else 1
     fewest, most = HOST_SAMPLES
     samples = max(fewest, min(most, int(round_us / max(estimate_us, 1e-3))))
     amount = _fitted(_Amount(samples, _default_amount("wall", job)[1], estimate_us), job)
@@ -136,12 +148,18 @@ def shortage(plan: Plan, timer: str, job: Job) -> str | None:
 
 
 def _default_amount(timer: str, job: Job) -> tuple[int, int]:
-    if timer == "device":
+    """
+    Return samples per round and rounds.
+    """
+    samples, rounds = _AMOUNTS.get((timer, job.tail), _AMOUNTS["wall", job.tail])
+    if timer == "device" and job.case.pace == "sustained":
         # Where the card is busy for most of a second before a round, its samples cost little.
-        return (100, 5) if job.case.pace == "sustained" else (20, 5)
-    if timer == "launch":
-        return (500, 5) if job.tail else (200, 3)
-    return 200, 5
+        samples = 100
+    if not job.side_by_side:
+        return samples, rounds
+    # Half the samples in twice the rounds: a ratio's noise is between rounds, and within one more
+    # samples buy almost nothing.
+    return max(MIN_SAMPLES, samples // 2), max(2 * rounds, SIDE_BY_SIDE_ROUNDS)
 
 
 def _calls(timer: str, estimate_us: float, nodes_per_call: int) -> tuple[int, int]:

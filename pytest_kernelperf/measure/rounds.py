@@ -1,5 +1,5 @@
 """
-Runs a measurement's rounds, one after the other, until all are done or one of them is wrong.
+Runs a measurement's rounds one after the other, and says whose turn it is within them.
 
 A round that the machine disturbed is taken again, a few times: what it measured is kept in the
 record, as dropped on that evidence. What stays disturbed stays marked.
@@ -8,13 +8,16 @@ record, as dropped on that evidence. What stays disturbed stays marked.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic, sleep
+from typing import TypeVar
 
 from pytest_kernelperf.measure.plan import DEFAULT_MAX_TIME_S
 from pytest_kernelperf.measure.subject import Job
 from pytest_kernelperf.model import Discard, Problem, Round
+
+_T = TypeVar("_T")
 
 #: What one round found of each lane: its samples, and what is wrong with it.
 RoundOf = Mapping[str, tuple[Round, Problem | None]]
@@ -174,3 +177,15 @@ def _is_wrong(taken: RoundOf) -> bool:
 
 def _problem_of(name: str, taken: Sequence[RoundOf]) -> Problem | None:
     return taken[-1][name][1] if taken else None
+
+
+def in_turn(items: Sequence[_T], turn: int) -> Iterator[_T]:
+    """
+    Yield all items there and back, starting one later after each two turns.
+
+    So each goes first equally often, and none always follows the same other: what one leaves
+    behind (caches, heat) would become part of its follower's time.
+    """
+    start = turn // 2 % len(items)
+    ordered = (*items[start:], *items[:start])
+    yield from ordered[::-1] if turn % 2 else ordered

@@ -67,6 +67,7 @@ class Job:
         rounds, samples: Explicit wishes; they win over everything.
         max_time_s: Upper bound for this job, seconds.
         tail: Percentiles above 50 are wanted.
+        side_by_side: Several callables take turns; their ratios come from rounds, not samples.
     """
 
     case: Case
@@ -75,6 +76,7 @@ class Job:
     samples: int | None = None
     max_time_s: float | None = None
     tail: bool = False
+    side_by_side: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from pytest_kernelperf.measure.canary import Shot, late
 from pytest_kernelperf.measure.card import Card, rounded
-from pytest_kernelperf.measure.inputs import Lane, in_turn
+from pytest_kernelperf.measure.inputs import Lane
+from pytest_kernelperf.measure.rounds import in_turn
 
 #: Samples in the queue: two or three milliseconds of work, against host stalls of up to 1.7 ms.
 _AHEAD = 3

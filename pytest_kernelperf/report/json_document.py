@@ -16,6 +16,7 @@ from pytest_kernelperf.model import (
     NOT_JUDGED,
     Comparison,
     Environment,
+    Independence,
     Interval,
     Measurement,
     Recorded,
@@ -34,6 +35,7 @@ def run_json(
     comparisons: Sequence[Comparison],
     exit_failed: bool,
     *,
+    independences: Sequence[Independence] = (),
     unmeasured: Sequence[Verdict] = (),
     failed_tests: Sequence[str] = (),
     calibrations: Mapping[str, Proof] | None = None,
@@ -45,13 +47,16 @@ def run_json(
         recorded: Measurements with their verdicts, in the order taken.
         comparisons: Of the same run.
         exit_failed: Whether the run ends with a status of failure.
+        independences: `data_independence` results of the same run.
         unmeasured: Verdicts of tests that should have measured and did not.
         failed_tests: Names of tests that failed, by a verdict or otherwise.
         calibrations: What is proven about the gate, by the slug of the card model.
     """
     environments: list[Environment] = []
     verdicts = [verdict for record in recorded for verdict in record.verdicts]
-    verdicts += [each.verdict for each in comparisons if each.verdict]
+    verdicts += [verdict for each in comparisons for verdict in each.verdicts]
+    verdicts += [verdict for each in independences for verdict in each.verdicts]
+    verdicts += [each.failure for each in independences if each.failure]
     document = {
         "schema_version": SCHEMA_VERSION,
         "kind": "kernelperf-results",
@@ -61,6 +66,7 @@ def run_json(
         "measurements": [_measurement(record, environments) for record in recorded],
         "unmeasured": [{**_case(each), **_verdict(each)} for each in unmeasured],
         "comparisons": [_comparison(each) for each in comparisons],
+        "data_independence": [_independence(each) for each in independences],
         "environments": [asdict(each) for each in environments],
         "calibrations": {
             slug: calibration_json(proof) for slug, proof in sorted((calibrations or {}).items())
@@ -169,6 +175,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
         "label": comparison.label,
         "reference": comparison.reference,
+        "timer": comparison.case.timer if comparison.case else None,
+        "plan": _plan(comparison),
         "problem": asdict(comparison.problem) if comparison.problem else None,
         "ratios": [
             {
@@ -177,10 +185,34 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
                 "speedup": ratio.speedup,
                 "speedup_interval": _interval(ratio.speedup_interval),
                 "max_abs_difference": ratio.max_abs_difference,
+                "standing": ratio.standing.value,
+                "min_speedup": ratio.min_speedup,
+                "verdict": _verdict(ratio.verdict) if ratio.verdict else None,
             }
             for ratio in comparison.ratios
         ],
     }
+
+
+def _independence(found: Independence) -> dict[str, Any]:
+    return {
+        "label": found.label,
+        "timer": found.case.timer,
+        "plan": _plan(found),
+        "problem": asdict(found.problem) if found.problem else None,
+        "inputs": list(found.measurements),
+        "bounds": {f"{q:g}": bound for q, bound in found.bounds.items()},
+        "supported": {f"{v.percentile:g}": found.supported(v.percentile) for v in found.verdicts},
+        "contrasts": [
+            {**asdict(each), "interval": _interval(each.interval)} for each in found.contrasts
+        ],
+        "verdicts": [_verdict(each) for each in found.verdicts],
+    }
+
+
+def _plan(comparison: Comparison | Independence) -> dict[str, Any] | None:
+    plans = [asdict(each.plan) for each in comparison.measurements.values()]
+    return plans[0] if plans else None
 
 
 def _interval(interval: Interval | None) -> list[float] | None:

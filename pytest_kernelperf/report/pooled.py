@@ -15,6 +15,7 @@ from pytest_kernelperf.analysis.percentiles import gives
 from pytest_kernelperf.model import (
     Checks,
     Comparison,
+    Independence,
     Interval,
     Measurement,
     Plan,
@@ -41,6 +42,9 @@ class RecordedRun(Protocol):
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]: ...
+
+    @property
+    def independences(self) -> tuple[Independence, ...]: ...
 
     @property
     def complete(self) -> bool: ...

@@ -1,5 +1,5 @@
 """
-Terminal tables: verdicts, comparisons, stored baselines.
+Terminal tables: verdicts and stored baselines.
 
 A terminal too narrow for everything loses columns from the least telling one, never a part of a
 verdict.
@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pytest_kernelperf.analysis import percentile_us
-from pytest_kernelperf.model import Comparison, Entry, Reference, Status, Verdict
+from pytest_kernelperf.model import Entry, Reference, Status, Verdict
 from pytest_kernelperf.report.cells import (
     change_with_interval,
     limit_text,
     share_text,
-    speedup_with_interval,
     target_text,
     time_with_interval,
     verdict_text,
@@ -53,7 +52,8 @@ _VERDICT_NARROWING = (
     drop("time"),
     drop("change"),
 )
-_STYLES = {
+#: rich's style of a row by its verdict's status.
+STYLES = {
     Status.UNCHANGED: "green",
     Status.IMPROVED: "bold green",
     Status.REGRESSED: "bold red",
@@ -62,7 +62,7 @@ _STYLES = {
     Status.NOT_MEASURED: "bold red",
 }
 _UNJUDGED_STYLE = "dim"
-_UNSURE_STYLE = "yellow"
+UNSURE_STYLE = "yellow"
 
 
 def table(verdicts: Sequence[Verdict], *, width: int, color: bool) -> str:
@@ -84,33 +84,6 @@ def table(verdicts: Sequence[Verdict], *, width: int, color: bool) -> str:
         rows.append(_verdict_row(verdict, previous, with_file=not title))
         previous = verdict
     return draw(_VERDICT_COLUMNS, rows, _VERDICT_NARROWING, title=title, width=width, color=color)
-
-
-def comparisons(found: Sequence[Comparison], *, width: int, color: bool) -> str:
-    """
-    Return a table per valid comparison: each callable's P50 and its speed-up over the reference.
-    """
-    columns = (
-        Column("callable", folds=True),
-        Column("P50", right=True),
-        Column("speed-up", right=True),
-    )
-    blocks = []
-    for comparison in (each for each in found if each.ratios):
-        rows = [
-            Row(
-                (
-                    f"{ratio.name} (reference)"
-                    if ratio.name == comparison.reference
-                    else ratio.name,
-                    format_us(ratio.time_us),
-                    speedup_with_interval(ratio.speedup, ratio.speedup_interval),
-                )
-            )
-            for ratio in comparison.ratios
-        ]
-        blocks.append(draw(columns, rows, title=comparison.label, width=width, color=color))
-    return "\n".join(blocks)
 
 
 def baseline_table(
@@ -165,7 +138,7 @@ def _verdict_row(verdict: Verdict, previous: Verdict | None, *, with_file: bool)
         "change": format_percent(verdict.change),
         "of limit": share_text(verdict.roofline) or limit_text(verdict.roofline),
     }
-    style = _STYLES.get(verdict.status, _UNSURE_STYLE) if verdict.judged else _UNJUDGED_STYLE
+    style = STYLES.get(verdict.status, UNSURE_STYLE) if verdict.judged else _UNJUDGED_STYLE
     return Row(cells, short, style)
 
 

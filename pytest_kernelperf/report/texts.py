@@ -8,7 +8,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from pytest_kernelperf.analysis.reasons import MARGIN_BELOW_NOISE, Reason
+from pytest_kernelperf.analysis.reasons import BESIDE_BASELINES, MARGIN_BELOW_NOISE, Reason
 from pytest_kernelperf.model import NOT_JUDGED, Change, Recorded, Status, Verdict
 from pytest_kernelperf.units import format_percent, format_percentile, format_us
 
@@ -91,6 +91,8 @@ def _gist(verdict: Verdict) -> str:
             f"{format_percent(verdict.margin, signed=False)}): {format_us(verdict.time_us)}, "
             f"was {format_us(verdict.baseline_us)}"
         )
+    if verdict.reason in BESIDE_BASELINES:
+        return verdict.sentence.partition(":")[0]
     if verdict.status is Status.MISSED_TARGET and verdict.time_us is not None:
         each = " per item" if verdict.per != 1 else ""
         return (

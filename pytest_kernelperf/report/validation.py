@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_kernelperf.report import validation_data as data
 from pytest_kernelperf.report import validation_figures as figures
 from pytest_kernelperf.report import validation_method as words
 from pytest_kernelperf.report import validation_peers as peers
@@ -49,12 +50,13 @@ def render(runs: Sequence[RecordedRun], *, beside: Mapping[str, Any] | None = No
     blocks = (
         "# Validation report",
         _origin(runs),
-        _summary(table_rows, contests, len(unsound)),
+        _summary(table_rows, contests, len(unsound), data.summary(runs)),
         words.environment([p for _, each in evidence for p in each.processes]),
         figures.performance(table_rows, earlier),
         figures.correctness(table_rows, unsound, peers.agreement(contests)),
         figures.stability(table_rows),
         peers.comparison(contests, earlier),
+        data.data_independence(runs),
         figures.speed_against_target(table_rows),
         figures.repeatability(table_rows),
         words.method(evidence),
@@ -88,15 +90,16 @@ def _evidence(found: Pool, contests: Sequence[peers.Contest]) -> words.Evidence:
 
 
 def _summary(
-    table_rows: Sequence[Row], contests: Sequence[peers.Contest], unsound_count: int
+    table_rows: Sequence[Row], contests: Sequence[peers.Contest], unsound_count: int, on_data: str
 ) -> str:
-    if not table_rows and not contests:
+    if not table_rows and not contests and not on_data:
         return section("Summary", "The runs hold no measurement of a kernel that was right.")
     lines = [
         _cases_line(table_rows),
         *_targets_line(table_rows),
         *(_range_line(table_rows, timer) for timer in ("device", "wall")),
         *_speedup_lines(contests),
+        on_data,
         f"{unsound_count} measurements were INVALID or of a test that failed."
         if unsound_count
         else "",

@@ -142,6 +142,7 @@ def not_measured(
         *_disturbed(rounds),
         *_notes(evidence),
         *_NEVER,
+        *(() if any(run.independences for run in runs) else (_NO_DATA,)),
     ]
     return section("What was not measured", bullets(dict.fromkeys(lines)))
 
@@ -154,9 +155,11 @@ _NEVER = (
     "machine, "
     "and other days.",
     "Shares of the card's limits (bandwidth, FLOP/s) and energy.",
+)
+_NO_DATA = (
     "Security properties such as constant time: that equal inputs take equal time, which is what "
-    "repeated "
-    "samples show, says nothing about it.",
+    "repeated samples show, says nothing about it. `kernelperf.data_independence` would test part "
+    "of it."
 )
 
 

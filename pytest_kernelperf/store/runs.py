@@ -18,7 +18,7 @@ from typing import IO, cast
 import msgspec
 
 from pytest_kernelperf.errors import BaselineFormatError, BaselineWriteError
-from pytest_kernelperf.model import Comparison, Recorded
+from pytest_kernelperf.model import Comparison, Independence, Recorded, Verdict
 from pytest_kernelperf.store.document import check_version
 from pytest_kernelperf.store.files import check_writable, read_bytes
 
@@ -42,6 +42,7 @@ class Run:
         complete: False if the run was cut off before its end.
         failed: Tests that failed without a record that says so: what raised before it could be
             measured, what did not measure at all.
+        independences: What `kernelperf.data_independence` measured.
     """
 
     name: str
@@ -49,6 +50,30 @@ class Run:
     comparisons: tuple[Comparison, ...] = ()
     complete: bool = True
     failed: tuple[str, ...] = ()
+    independences: tuple[Independence, ...] = ()
+
+    @property
+    def tabled(self) -> tuple[Verdict, ...]:
+        """
+        The verdicts but those of compared callables and inputs, which have tables of their own.
+        """
+        return (
+            *(verdict for record in self.recorded for verdict in record.verdicts),
+            *(each.failure for each in self.comparisons if each.failure),
+            *(each.failure for each in self.independences if each.failure),
+        )
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """
+        All verdicts.
+        """
+        ratios = (ratio for each in self.comparisons for ratio in each.ratios)
+        return (
+            *self.tabled,
+            *(ratio.verdict for ratio in ratios if ratio.verdict),
+            *(verdict for each in self.independences for verdict in each.verdicts),
+        )
 
 
 class _Header(msgspec.Struct):
@@ -59,6 +84,7 @@ class _Header(msgspec.Struct):
 class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     recorded: Recorded | None = None
     comparison: Comparison | None = None
+    independence: Independence | None = None
     complete: bool | None = None
     lines: int | None = None
     failed: tuple[str, ...] = ()
@@ -87,15 +113,14 @@ class RunWriter:
             raise self._failed(error) from error
         self._write(msgspec.json.encode({"schema_version": RUN_SCHEMA_VERSION, "kind": RUN_KIND}))
 
-    def append(self, record: Recorded | Comparison) -> None:
+    def append(self, record: Recorded | Comparison | Independence) -> None:
         """
         Write one record and hand it to the operating system.
 
         Raises:
             BaselineWriteError: If it can't be written; what was written before stays readable.
         """
-        line = _Line(recorded=record) if isinstance(record, Recorded) else _Line(comparison=record)
-        data = msgspec.json.encode(line)
+        data = msgspec.json.encode(_line_of(record))
         try:
             # Not a number has no JSON form: better found here than by who reads the run.
             msgspec.json.decode(data, type=_Line)
@@ -202,6 +227,14 @@ def _check_header(line: bytes, name: str) -> None:
     check_version(header.schema_version, RUN_SCHEMA_VERSION, name)
 
 
+def _line_of(record: Recorded | Comparison | Independence) -> _Line:
+    if isinstance(record, Recorded):
+        return _Line(recorded=record)
+    if isinstance(record, Comparison):
+        return _Line(comparison=record)
+    return _Line(independence=record)
+
+
 def _line(line: bytes, number: int, name: str) -> _Line:
     try:
         return msgspec.json.decode(line, type=_Line)
@@ -212,6 +245,7 @@ def _line(line: bytes, number: int, name: str) -> _Line:
 def _run(lines: Iterable[_Line], name: str, *, whole: bool) -> Run:
     recorded: list[Recorded] = []
     comparisons: list[Comparison] = []
+    independences: list[Independence] = []
     announced: int | None = None
     failed: tuple[str, ...] = ()
     for line in lines:
@@ -219,7 +253,9 @@ def _run(lines: Iterable[_Line], name: str, *, whole: bool) -> Run:
             recorded.append(line.recorded)
         if line.comparison is not None:
             comparisons.append(line.comparison)
+        if line.independence is not None:
+            independences.append(line.independence)
         if line.complete:
             announced, failed = line.lines, line.failed
-    complete = whole and announced == len(recorded) + len(comparisons)
-    return Run(name, tuple(recorded), tuple(comparisons), complete, failed)
+    complete = whole and announced == len(recorded) + len(comparisons) + len(independences)
+    return Run(name, tuple(recorded), tuple(comparisons), complete, failed, tuple(independences))

@@ -157,8 +157,24 @@ def test_a_comparison_that_fails_fails_its_test_even_if_the_test_swallows_it(pro
             "*reference: expected one of 'a', 'b', got 'c'",
         ),
         (
-            "kernelperf.compare({'a': abs, 'b': abs}, (-1,), reference='a', min_speedup=2)",
-            "kernelperf.compare: unknown keyword 'min_speedup'*",
+            "kernelperf.compare({'a': abs, 'b': abs}, (-1,), reference='a', min_speed=2)",
+            "kernelperf.compare: unknown keyword 'min_speed'*",
+        ),
+        (
+            "kernelperf.compare({'a': abs, 'b': abs}, (-1,), reference='a', min_speedup={'c': 2})",
+            "kernelperf.compare: min_speedup: expected one of 'b', got 'c'",
+        ),
+        (
+            "kernelperf.compare({'a': abs, 'b': abs}, (-1,), reference='a', min_speedup={'a': 2})",
+            "kernelperf.compare: min_speedup: expected one of 'b', got 'a': that is the reference*",
+        ),
+        (
+            "kernelperf.compare({'a': abs, 'b': abs}, (-1,), reference='a', min_speedup=0)",
+            "kernelperf.compare: min_speedup: expected a ratio above 0 such as 1.1, got 0",
+        ),
+        (
+            "kernelperf.compare({'a': abs, 'b': abs}, (-1,), reference='a', rtol=-1)",
+            "kernelperf.compare: rtol: expected a number of at least 0*got -1",
         ),
         (
             "kernelperf.compare({'a': abs, 'b': abs}, (-1,), reference='a', target_us=2)",

@@ -28,16 +28,21 @@ ALLOWED = {
     "gate": {"errors", "model", "units", "analysis", "store"},
 }
 ALLOWED["work"] = ALLOWED["gate"] | {"options", "measure"}
-ALLOWED["bench"] = ALLOWED["gate"] | {"options", "settings", "measure", "gate", "work"}
+ALLOWED["comparing"] = {"errors", "model", "measure"}
+ALLOWED["provenance"] = set()
+ALLOWED["bench"] = ALLOWED["gate"] | {
+    *("options", "settings", "measure", "gate", "work", "comparing", "provenance")
+}
 ALLOWED["results"] = ALLOWED["bench"] | {"bench"}
-ALLOWED["fixture"] = ALLOWED["results"] | {"results"}
+ALLOWED["fixture"] = ALLOWED["results"] | {"comparing", "results"}
 ALLOWED["ledger"] = ALLOWED["bench"] | {"bench", "report"}
 ALLOWED["progress"] = set()
 ALLOWED["session"] = ALLOWED["fixture"] | {"fixture", "ledger", "progress", "report"}
 ALLOWED["plugin"] = ALLOWED["session"] | {"session"}
 ALLOWED["doctor"] = ALLOWED["gate"] | {"measure", "report"}
 ALLOWED["calibration"] = ALLOWED["session"] | {"session"}
-ALLOWED["cli"] = ALLOWED["gate"] | {"gate", "report", "doctor", "calibration"}
+ALLOWED["side_by_side"] = ALLOWED["gate"]
+ALLOWED["cli"] = ALLOWED["gate"] | {"gate", "report", "doctor", "calibration", "side_by_side"}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {"errors", "fixture"}
 

@@ -4,10 +4,13 @@ Outputs agree within what two calls of one callable may differ by, and poison is
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from pytest_kernelperf.measure.agreement import compare, disagreement, poison, poisoned_elements
+from pytest_kernelperf.measure import poison
+from pytest_kernelperf.measure.agreement import Tolerance, across, compare
 
 
 @pytest.mark.parametrize(
@@ -70,8 +73,7 @@ def test_a_difference_names_its_element() -> None:
 
     assert found.difference is not None
     assert found.difference.text == (
-        "output['out']: 1 of 3 elements differ, by up to 2; the first, element 1: expected 0.0, "
-        "got 2.0"
+        "output['out']: 1 of 3 elements differ, most by 2 at [1]: expected 0.0, got 2.0"
     )
     assert 2.0 == found.max_abs
 
@@ -83,9 +85,7 @@ def test_large_outputs_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) ->
     found = compare(expected, actual)
 
     assert found.difference is not None
-    assert found.difference.text.startswith(
-        "2 of 5 elements differ, by up to 4; the first, element 3"
-    )
+    assert found.difference.text.startswith("2 of 5 elements differ, most by 4 at [3]:")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_poison_is_told_from_values_of_every_dtype(dtype: torch.dtype) -> None:
     expected = torch.ones(4, 3).to(dtype)
     actual = expected.clone()
 
-    assert poison(actual[1:2])
+    assert poison.write(actual[1:2])
     difference = compare(expected, actual).difference
     assert difference is not None
     assert difference.poison
@@ -116,13 +116,13 @@ def test_poison_reaches_expanded_and_inference_tensors() -> None:
     with torch.inference_mode():
         inference = torch.zeros(2)
 
-    assert poison(expanded)
-    assert poison(inference)
-    assert (3, 2) == (poisoned_elements(expanded), poisoned_elements(inference))
+    assert poison.write(expanded)
+    assert poison.write(inference)
+    assert (3, 2) == (poison.count(expanded), poison.count(inference))
 
 
 def test_a_bool_can_not_be_poisoned() -> None:
-    assert not poison(torch.tensor([True]))
+    assert not poison.write(torch.tensor([True]))
 
 
 def test_numpy_arrays_are_compared_by_value() -> None:
@@ -143,5 +143,64 @@ def test_two_implementations_may_differ_more_than_two_calls() -> None:
     one, other = torch.ones(10), torch.ones(10) * 1.001
 
     assert compare(one, other).difference is not None
-    assert disagreement(one, other) is None
-    assert disagreement(one, one * 1.1) is not None
+    assert across(one, other).difference is None
+    assert across(one, one * 1.1).difference is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (3.0, "1 of 24 elements differ, most by 3 at [1, 2, 3]: expected 0.0, got 3.0"),
+        (math.nan, "1 of 24 elements differ, most at [1, 2, 3]: expected 0.0, got nan"),
+        (math.inf, "1 of 24 elements differ, most at [1, 2, 3]: expected 0.0, got inf"),
+    ],
+)
+def test_the_worst_element_is_named_by_its_index_with_both_values(wrong: float, text: str) -> None:
+    expected = torch.zeros(2, 3, 4)
+    actual = expected.clone()
+    actual[1, 2, 3] = wrong
+
+    found = compare(expected, actual).difference
+
+    assert found is not None
+    assert text == found.text
+
+
+def test_the_worst_of_several_is_named_and_not_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_kernelperf.measure.agreement._CHUNK_ELEMENTS", 2)
+    found = compare(torch.zeros(6), torch.tensor([0.0, 1.0, 0.0, 0.0, 5.0, 2.0])).difference
+
+    assert found is not None
+    assert found.text.startswith("3 of 6 elements differ, most by 5 at [4]:")
+
+
+def test_an_element_of_a_complex_tensor_is_named_with_its_part() -> None:
+    found = compare(torch.zeros(2, 2, dtype=torch.complex64), torch.tensor([[0, 0], [0, 2j]]))
+
+    assert found.difference is not None
+    assert "at [1, 1].imag" in found.difference.text
+
+
+def test_a_given_tolerance_replaces_the_dtypes_own() -> None:
+    one, other = torch.tensor([1.0, 2.0]), torch.tensor([1.4, 2.0])
+
+    assert across(one, other).difference is not None
+    assert across(one, other, Tolerance(0.0, 0.5)).difference is None
+    assert across(one, other, Tolerance(0.5, 0.0)).difference is None
+    assert across(one, other, Tolerance(0.0, 0.3)).difference is not None
+    assert across(one, one + 1e-6, Tolerance(0.0, 0.0)).difference is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "agree"), [(1.0, 1.0 + 1e-9, True), (1.0, 1.1, False), (1, 2, False)]
+)
+def test_numbers_of_two_implementations_agree_within_the_tolerance(one, other, agree) -> None:
+    assert agree is (across(one, other).difference is None)
+
+
+def test_arrays_of_two_implementations_agree_within_the_wider_tolerance() -> None:
+    np = pytest.importorskip("numpy")
+    one = np.ones(4, dtype="float32")
+
+    assert compare(one, one + 1e-3).difference is not None
+    assert across(one, one + 1e-3).difference is None

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from pytest_kernelperf.errors import SubjectError
-from pytest_kernelperf.measure import CallShape, Subject
-from pytest_kernelperf.measure.agreement import poisoned_elements
+from pytest_kernelperf.measure import CallShape, Subject, poison
 from pytest_kernelperf.measure.guard import Guard
 from pytest_kernelperf.measure.tensors import copy_call
 
@@ -175,7 +174,7 @@ def test_an_argument_that_is_only_written_is_poisoned_before_each_call() -> None
     guard.restore(args, kwargs)
 
     assert not guard.rewrites
-    assert 2 == poisoned_elements(args[1])
+    assert 2 == poison.count(args[1])
     problem = guard.check_inputs(args, kwargs)
     assert problem is not None
     assert "POISON_LEFT" == problem.code

@@ -140,7 +140,7 @@ def test_callables_take_turns_at_going_first(
 
     assert ["a", "b"] == list(found)
     assert found["a"].plan == found["b"].plan
-    assert "abbaabbaabbaabbaab" == "".join(clock.log)[-18:]
+    assert "abbabaababbabaabab" == "".join(clock.log)[-18:]
     assert [9, 9] == [len(one.rounds[0].times_us) for one in found.values()]
 
 

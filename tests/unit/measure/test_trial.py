@@ -4,10 +4,12 @@ The evidence that work is hidden where no timer sees it.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from pytest_kernelperf.measure.canary import Shot
-from pytest_kernelperf.measure.inputs import in_turn
+from pytest_kernelperf.measure.rounds import in_turn
 from pytest_kernelperf.measure.trial import hides_work
 
 
@@ -41,6 +43,22 @@ def test_work_is_hidden_if_the_device_typically_stays_busy_after_the_last_event(
 
 
 def test_callables_take_turns_in_going_first():
-    orders = ["".join(in_turn("abc", turn)) for turn in range(4)]
+    firsts = dict.fromkeys("abc", 0)
+    for turn in range(6):
+        firsts[next(in_turn("abc", turn))] += 1
 
-    assert orders == ["abc", "bca", "cab", "abc"]
+    assert firsts == {"a": 2, "b": 2, "c": 2}
+
+
+def test_two_callables_go_there_and_back():
+    assert "abbabaab" == "".join(name for turn in range(4) for name in in_turn("ab", turn))
+
+
+@pytest.mark.parametrize("items", ["abc", "abcd", "abcde"])
+def test_no_callable_always_follows_the_same_other(items):
+    order = [name for turn in range(2 * len(items)) for name in in_turn(items, turn)]
+    before = {name: set() for name in items}
+    for earlier, later in pairwise(order):
+        before[later].add(earlier)
+
+    assert all(len(found) > 1 for found in before.values())

@@ -153,6 +153,8 @@ def test_comparisons_are_listed() -> None:
         {
             "label": "x",
             "reference": "a",
+            "timer": None,
+            "plan": None,
             "problem": None,
             "ratios": [
                 {
@@ -161,6 +163,9 @@ def test_comparisons_are_listed() -> None:
                     "speedup": 1.25,
                     "speedup_interval": [1.2, 1.3],
                     "max_abs_difference": 0.002,
+                    "standing": "unsure",
+                    "min_speedup": None,
+                    "verdict": None,
                 }
             ],
         }

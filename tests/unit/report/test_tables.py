@@ -12,14 +12,11 @@ from made_up import BARE, CASE, EVERY, PROVISIONAL, REGRESSED, SHOWN, UNCHANGED,
 
 from pytest_kernelperf import report
 from pytest_kernelperf.model import (
-    Comparison,
     Entry,
     Environment,
     Gpu,
-    Interval,
     Plan,
     Process,
-    Ratio,
     Reference,
     Round,
     Status,
@@ -175,30 +172,6 @@ def test_targets_say_whether_they_are_met(met: bool | None, word: str) -> None:
 
 def test_nothing_measured_is_no_table() -> None:
     assert "" == report.table([], width=80, color=False)
-
-
-def test_a_comparison_without_ratios_has_no_table() -> None:
-    assert "" == report.comparisons([Comparison("x", "a", ())], width=80, color=False)
-
-
-def test_a_comparison_shows_times_and_speed_ups() -> None:
-    comparison = Comparison(
-        "forward",
-        "sdpa",
-        (
-            Ratio("sdpa", 5.0, 1.0, Interval(1.0, 1.0)),
-            Ratio("ours", 4.0, 1.25, Interval(1.2, 1.3)),
-        ),
-    )
-    expected = """
-forward
-callable               P50              speed-up
-────────────────────────────────────────────────
-sdpa (reference)  5.000 µs                1.000x
-ours              4.000 µs  1.250x (1.200…1.300)
-"""
-
-    assert text(expected) == report.comparisons([comparison], width=80, color=False)
 
 
 def test_a_baseline_file_is_shown_by_entry_and_percentile() -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelperf.analysis import compare
+from pytest_kernelperf.analysis import compare, contrast_inputs
 from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.model import (
     Checks,
     Comparison,
     Discard,
+    Independence,
     Limits,
     Measurement,
     Problem,
@@ -61,10 +62,13 @@ def cells(text: str, title: str, number: int = 0) -> list[dict[str, str]]:
     return [dict(zip(titles, row, strict=True)) for row in body]
 
 
-def run(*records: Recorded | Comparison, name: str = "run.gz", complete: bool = True) -> Run:
+def run(
+    *records: Recorded | Comparison | Independence, name: str = "run.gz", complete: bool = True
+) -> Run:
     recorded = tuple(each for each in records if isinstance(each, Recorded))
     compared = tuple(each for each in records if isinstance(each, Comparison))
-    return Run(name, recorded, compared, complete)
+    contrasted = tuple(each for each in records if isinstance(each, Independence))
+    return Run(name, recorded, compared, complete, independences=contrasted)
 
 
 @pytest.fixture
@@ -473,3 +477,43 @@ def test_the_same_runs_give_the_same_text(record, contest) -> None:
     runs = [run(record(), contest()), run(record(process="p2"), contest(process="p2"))]
 
     assert render(runs) == render(runs)
+
+
+@pytest.fixture
+def contrast(record):
+    """
+    Return a function that builds a `data_independence` record of two inputs.
+    """
+
+    def build(random_us: float = 8.0, *, bound: float = 0.05) -> Independence:
+        found = {
+            name: record((time_us,) * 20, process=name).measurement
+            for name, time_us in (("zeros", 8.0), ("random", random_us))
+        }
+        return contrast_inputs("tests/t.py::test_data", found, {50.0: bound})
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("random_us", "bound", "result"),
+    [(8.0, 0.05, "independent"), (9.0, 0.05, "**dependent**"), (8.0, 0.001, "not shown")],
+)
+def test_whether_times_depend_on_the_data_is_a_result(contrast, random_us, bound, result) -> None:
+    found = contrast(random_us, bound=bound)
+
+    text = render([run(found)])
+
+    (row,) = cells(text, "Time and data")
+    assert (result, "zeros, random") == (row["result"], row["inputs"])
+    assert f"{100 * found.supported(50.0):.2f} %" == row["supports"]
+    assert f"1 {result}, of 1 percentiles tested." in section(text, "Summary")
+    assert "constant time" not in section(text, "What was not measured")
+    assert "no proof of constant-time" in section(text, "Time and data")
+
+
+def test_without_such_a_test_the_report_says_that_nothing_is_known(record) -> None:
+    text = render([run(record())])
+
+    assert "" == section(text, "Time and data")
+    assert "Security properties" in section(text, "What was not measured")

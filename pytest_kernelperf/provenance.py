@@ -1,0 +1,30 @@
+"""
+Who recorded a run, and at which revision of the tested project.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def read_provenance(folder: Path) -> tuple[str, str]:
+    """
+    Return the git revision ("+dirty" appended if changed) and the git user's name; "" if unknown.
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    # A baseline updated a minute ago does not change what is measured.
+    code = (":/", ":(exclude,glob,top)**/baselines/**")
+    if commit and _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *code):
+        commit += "+dirty"
+    return commit, _git(folder, "config", "user.name")
+
+
+def _git(folder: Path, *words: str) -> str:
+    import subprocess
+
+    command = ["git", "-C", str(folder), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
