@@ -49,6 +49,8 @@ class Room(Protocol):
         self, seconds: float, label: str, on_hang: Callable[[], None]
     ) -> AbstractContextManager[None]: ...
 
+    def release(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -87,6 +89,7 @@ class Bench:
         room: Measures; `pytest_kernelperf.measure`, or a scripted one.
         progress: Gets a short text now and then while something is measured.
         on_hang: Called before the process is ended because a callable never returned.
+        plans: How the first process of the run measured, where this is a later one.
     """
 
     def __init__(
@@ -96,11 +99,13 @@ class Bench:
         *,
         progress: Callable[[str], None],
         on_hang: Callable[[], None],
+        plans: Callable[[Case], Plan | None] = lambda case: None,
     ) -> None:
         self.settings = settings
         self.room = room
-        self._progress = progress
+        self.progress = progress
         self._on_hang = on_hang
+        self._plans = plans
         self._gates: dict[Path, Gate] = {}
         self._provenance: dict[Path, tuple[str, str]] = {}
 
@@ -123,6 +128,17 @@ class Bench:
         if root not in self._gates:
             self._gates[root] = Gate(root)
         return self._gates[root]
+
+    def judged(self, recorded: Recorded, path: Path) -> Recorded:
+        """
+        Return a record with the verdicts that its measurement gets now.
+
+        Args:
+            recorded: Of a test in the file `path`.
+            path: The test file.
+        """
+        verdicts = self.gate(path).judge(recorded.measurement, recorded.limits)
+        return replace(recorded, verdicts=verdicts)
 
     def measure(
         self, place: Place, subject: Subject, options: Options, *, per: float, name: str
@@ -150,7 +166,7 @@ class Bench:
             _job(
                 case,
                 options,
-                pinned=gate.pinned_plan(case, device_name),
+                pinned=self._plans(case) or gate.pinned_plan(case, device_name),
                 tail=max(ask.limits.percentiles) > 50,
             )
             for case, ask in zip(cases, asks, strict=True)
@@ -243,11 +259,11 @@ class Bench:
             with self.room.watch(seconds, label, self._on_hang):
                 yield
         finally:
-            self._progress("")
+            self.progress("")
 
     def _labelled(self, place: Place, name: str) -> Callable[[str], None]:
         label = f"{place.test} {name}".strip()
-        return lambda text: self._progress(f"{label}: {text}")
+        return lambda text: self.progress(f"{label}: {text}")
 
     def _signed(self, measurement: Measurement, place: Place) -> Measurement:
         """

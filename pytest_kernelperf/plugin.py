@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     wrong = {id(item) for item in items if _marks(item) and not _is_marked_right(item)}
     dropped = []
     if config.stash[SETTINGS].only:
-        from pytest_kernelperf.session import is_measured
+        from pytest_kernelperf.stash import is_measured
 
         dropped = [item for item in items if not is_measured(item)]
         config.hook.pytest_deselected(items=dropped)
@@ -84,7 +84,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     requires = merge(_layers(item)).requires
     missing = _find_missing(requires) if requires else None
     if missing:
-        from pytest_kernelperf.session import MISSING
+        from pytest_kernelperf.stash import MISSING
 
         item.stash[MISSING] = missing
         pytest.skip(missing)
@@ -96,7 +96,8 @@ def kernelperf(request: pytest.FixtureRequest) -> KernelPerf:
     Measures a callable under --kernelperf, and calls it once without.
     """
     from pytest_kernelperf.fixture import KernelPerf
-    from pytest_kernelperf.session import FIXTURE, MeasuringRun, room_of
+    from pytest_kernelperf.session import MeasuringRun
+    from pytest_kernelperf.stash import FIXTURE, room_of
 
     def value_of(name: str) -> Any:
         if name not in request.fixturenames:
@@ -134,6 +135,8 @@ _VALUES = {
     "rounds": ("N", "Rounds per measurement, whatever marks and baselines say."),
     "timer": ("NAME", "Timer for all tests: device, launch, wall, or several with commas."),
     "max-time": ("S", "Longest time for one measurement, seconds."),
+    "processes": ("N", "Measure each test in N processes (default: 1, then 3, 5 if undecided)."),
+    "budget": ("S", "Longest time for measuring in fresh processes, seconds, whole run."),
     "json": ("FILE", "Write verdicts and numbers as JSON."),
 }
 
@@ -145,6 +148,8 @@ _INI_KEYS: dict[str, tuple[Any, str]] = {
     "max_regression": ("string", "Margin where a test names none: 0.02, or 50=0.02 99=0.15."),
     "rounds": ("int", "Rounds per measurement where a test names none."),
     "max_time": ("float", "Longest time for one measurement, seconds."),
+    "processes": ("int", "Processes per test, as --kernelperf-processes."),
+    "budget": ("float", "Longest time in fresh processes, as --kernelperf-budget."),
     "baselines": ("string", "Folder of the baselines, relative to this file."),
     "strict": ("bool", "Fail what could not be judged, as --kernelperf-strict."),
     "hang_timeout": ("float", "End the run if one call takes longer, seconds; 0: never."),

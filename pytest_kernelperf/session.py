@@ -7,46 +7,32 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pytest_kernelperf import bench, ledger
 from pytest_kernelperf.errors import KernelPerfError, KernelPerfFailure, OptionsError
-from pytest_kernelperf.fixture import KernelPerf
+from pytest_kernelperf.escalation import Escalation, Workers
 from pytest_kernelperf.measure.watchdog import install as install_watchdog
 from pytest_kernelperf.model import Case, Status, Verdict
 from pytest_kernelperf.options import MARKER
 from pytest_kernelperf.progress import ProgressLine
 from pytest_kernelperf.settings import Settings
-
-
-@dataclass
-class Body:
-    """
-    How far a test's own body has come.
-
-    Attributes:
-        is_running: From its first line to its last.
-        has_failed_subtest: pytest lets the test go on after one.
-        passed: It came to its end, and nothing in it failed.
-    """
-
-    is_running: bool = True
-    has_failed_subtest: bool = False
-    passed: bool = False
-
-
-#: A test's fixture object, and the state of its body.
-FIXTURE = pytest.StashKey[KernelPerf]()
-BODY = pytest.StashKey[Body]()
-#: The verdict that failed a test, in one line.
-HEADLINE = pytest.StashKey[str]()
-#: What `requires=` found missing.
-MISSING = pytest.StashKey[str]()
-#: The measuring room; a conftest of our own tests puts a scripted one here.
-ROOM = pytest.StashKey[bench.Room]()
+from pytest_kernelperf.stash import (
+    BODY,
+    FIXTURE,
+    HEADLINE,
+    MISSING,
+    SERVING,
+    WORKERS,
+    Body,
+    has_measured,
+    is_measured,
+    room_of,
+)
+from pytest_kernelperf.workers import Pool, launch_of
 
 #: Where a worker of pytest-xdist tells the controller which tests it was given.
 _WORKER_KEY = "kernelperf"
@@ -57,15 +43,19 @@ class MeasuringRun:
     The hooks of a measuring run, in the process that runs tests and in the one that reports.
 
     Under `-n 1` these are two: the worker measures and judges, the controller records, stores
-    and reports.
+    and reports. A fresh process of another run only measures.
     """
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self.config = config
         self.settings = settings
-        self.is_worker = hasattr(config, "workerinput")
+        self.served = config.stash.get(SERVING, None)
+        self.is_worker = hasattr(config, "workerinput") or self.served is not None
         self.ledger = ledger.Ledger(settings, self._rerun_command)
         self._bench: bench.Bench | None = None
+        self._escalation: Escalation | None = None
+        arguments = getattr(config, "workerinput", {}).get(_WORKER_KEY)
+        self._pool = Pool(launch_of(config, arguments), settings.hang_timeout_s)
         # Now, because later pytest captures the stream that a hang is reported to.
         install_watchdog(None, _faulthandler_timeout(config))
 
@@ -100,6 +90,7 @@ class MeasuringRun:
                 room_of(self.config),
                 progress=ProgressLine(self.config),
                 on_hang=self.ledger.cut_off,
+                plans=lambda case: self.served.plans.get(case) if self.served else None,
             )
         return self._bench
 
@@ -115,8 +106,8 @@ class MeasuringRun:
         self.ledger.selected = tuple(item.nodeid for item in measured)
         if any(item.get_closest_marker("flaky") for item in measured):
             self.ledger.warnings.append(_rerun_warning("tests are marked flaky"))
-        if self.is_worker:
-            output: dict[str, Any] = config.workeroutput  # type: ignore[attr-defined]
+        output: dict[str, Any] | None = getattr(config, "workeroutput", None)
+        if output is not None:
             output[_WORKER_KEY] = (self.ledger.selected, tuple(self.ledger.warnings))
         paths = {item.path for item in measured}
         roots = {bench.baselines_root(self.settings, path): path for path in sorted(paths)}
@@ -126,6 +117,13 @@ class MeasuringRun:
             except KernelPerfError as error:
                 report_collection_error(config, str(root), str(error))
                 items.clear()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """
+        Tell a worker of pytest-xdist how pytest was started.
+        """
+        node.workerinput[_WORKER_KEY] = [str(one) for one in self.config.invocation_params.args]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -149,8 +147,9 @@ class MeasuringRun:
             body.is_running = False
         # unittest keeps its tests' exceptions to itself until pytest asks for the report.
         body.passed = not (body.has_failed_subtest or getattr(item, "_excinfo", None))
-        if not (body.passed and has_measured(item)):
+        if not (body.passed and has_measured(item)) or self.served:
             return result
+        self._settle(item)
         failing = [one for one in self._outcome(item).verdicts if ledger.fails(one, self.settings)]
         if failing:
             from pytest_kernelperf import report
@@ -220,6 +219,12 @@ class MeasuringRun:
             reporter.write_line(self.ledger.last_line())
         return result
 
+    def pytest_unconfigure(self) -> None:
+        """
+        End the fresh processes, however the run ended.
+        """
+        self._workers().stop()
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """
         Show the table, the reasons, and what an update changed.
@@ -232,6 +237,31 @@ class MeasuringRun:
         if blocks and not quiet:
             terminalreporter.write_sep("=", "kernelperf")
         terminalreporter.write("\n\n".join(blocks) + "\n" if blocks else "")
+
+    def _settle(self, item: pytest.Item) -> None:
+        """
+        Have a test measured in as many fresh processes as its verdicts need.
+        """
+        fixture = item.stash.get(FIXTURE, None)
+        if fixture is None or not fixture.recorded:
+            return
+        bench = self.bench()
+        if self._escalation is None:
+            self._escalation = Escalation(
+                self._workers(),
+                processes=self.settings.processes,
+                budget_s=self.settings.budget_s,
+                progress=bench.progress,
+            )
+        if not self._escalation.needs_more(fixture.recorded):
+            return
+        bench.room.release()
+        fixture.recorded[:] = self._escalation.settle(
+            item.nodeid, fixture.recorded, lambda one: bench.judged(one, item.path)
+        )
+
+    def _workers(self) -> Workers:
+        return self.config.stash.get(WORKERS, self._pool)
 
     def _outcome(self, item: pytest.Item) -> ledger.Outcome:
         """
@@ -267,33 +297,6 @@ class MeasuringRun:
         if given:
             words.append(f"--kernelperf-baselines {shlex.quote(given)}")
         return f"python -m pytest {' '.join(words)}"
-
-
-def room_of(config: pytest.Config) -> bench.Room:
-    """
-    Return the measuring room: the real one, unless our own tests have put another there.
-    """
-    scripted = config.stash.get(ROOM, None)
-    if scripted is not None:
-        return scripted
-    from pytest_kernelperf import measure
-
-    return measure
-
-
-def is_measured(item: pytest.Item) -> bool:
-    """
-    Return whether a test is marked, or uses the fixture.
-    """
-    names = getattr(item, "fixturenames", ())
-    return item.get_closest_marker(MARKER) is not None or "kernelperf" in names
-
-
-def has_measured(item: pytest.Item) -> bool:
-    """
-    Return whether a test's outcome concerns us: `is_measured`, or it asked for the fixture late.
-    """
-    return FIXTURE in item.stash or is_measured(item)
 
 
 def report_collection_error(config: pytest.Config, nodeid: str, message: str) -> None:

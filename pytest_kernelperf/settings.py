@@ -18,6 +18,8 @@ from pytest_kernelperf.options import Layer, parse_value
 _INI_KEYWORDS = ("timer", "l2", "pace", "percentiles", "max_regression", "rounds", "max_time")
 #: Marker keywords that the command line can force.
 _OPTION_KEYWORDS = ("timer", "rounds", "max_time")
+#: Settings of the run that are numbers and no keywords.
+_OWN = ("processes", "budget")
 #: Keywords whose text form is numbers, or percentile=number pairs.
 _NUMERIC = frozenset({"percentiles", "max_regression", "rounds", "max_time"})
 
@@ -33,6 +35,8 @@ class Settings:
         defaults: The ini layer, below all marks.
         forced: The command line's layer, above all marks.
         hang_timeout_s: Longest a measured call may take before the run is ended; 0 = for ever.
+        processes: Processes that measure each test; None = as many as its verdicts need.
+        budget_s: Time that the run may spend in fresh processes; None = no limit.
     """
 
     measuring: bool = False
@@ -47,6 +51,8 @@ class Settings:
     defaults: Layer = field(default_factory=dict)
     forced: Layer = field(default_factory=dict)
     hang_timeout_s: float = 300.0
+    processes: int | None = None
+    budget_s: float | None = None
 
     @property
     def updating(self) -> bool:
@@ -88,11 +94,13 @@ def read_settings(
         defaults=_text_layer(ini, _INI_KEYWORDS, "kernelperf_{}"),
         forced=_text_layer(option, _OPTION_KEYWORDS, "--kernelperf-{}"),
         hang_timeout_s=_hang_timeout(ini("hang_timeout")),
+        processes=_own_number(option, ini, "processes", "rounds"),
+        budget_s=_own_number(option, ini, "budget", "max_time"),
     )
 
 
 def _text_layer(
-    value_of: Callable[[str], Any], names: Iterable[str], spelling: str
+    value_of: Callable[[str], Any], names: Iterable[str], spelling: str, like: str = ""
 ) -> dict[str, Any]:
     layer = {}
     for name in names:
@@ -101,7 +109,9 @@ def _text_layer(
             continue
         words = value if isinstance(value, list) else re.split(r"[,\s]+", str(value).strip())
         try:
-            layer[name] = parse_value(name, _from_words(name, [str(word) for word in words]))
+            layer[name] = parse_value(
+                like or name, _from_words(like or name, [str(word) for word in words])
+            )
         except OptionsError as error:
             where = spelling.format(name.replace("_", "-") if "-" in spelling else name)
             raise OptionsError(f"{where}: {error}") from None
@@ -132,6 +142,25 @@ def _hang_timeout(value: Any) -> float:
     return float(value)
 
 
+def _own_number(
+    option: Callable[[str], Any], ini: Callable[[str], Any], name: str, like: str
+) -> Any:
+    """
+    Return a number that is no marker keyword, from the command line or else the ini file.
+
+    Args:
+        option: As in `read_settings`.
+        ini: As in `read_settings`.
+        name: The setting.
+        like: The keyword whose values it takes.
+    """
+    names = (name,)
+    given = _text_layer(option, names, "--kernelperf-{}", like) or _text_layer(
+        ini, names, "kernelperf_{}", like
+    )
+    return given.get(name)
+
+
 def _path(value: str | None, folder: Path) -> Path | None:
     return folder / value if value else None
 
@@ -151,7 +180,7 @@ def _refuse_idle_options(option: Callable[[str], Any], *, measuring: bool, updat
         )
     if measuring:
         return
-    for name in ("strict", "baselines", "record", "json", "rounds", "timer", "max_time"):
+    for name in ("strict", "baselines", "record", "json", "rounds", "timer", "max_time", *_OWN):
         if option(name):
             raise OptionsError(
                 f"--kernelperf-{name.replace('_', '-')} does nothing without --kernelperf: add it"

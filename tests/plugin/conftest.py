@@ -28,11 +28,14 @@ for _name in (
 CONFTEST = """
     from pathlib import Path
 
-    from pytest_kernelperf.session import ROOM
-    from scripted_room import ScriptedRoom
+    from pytest_kernelperf.stash import ROOM, WORKERS
+    from scripted_room import ScriptedRoom, ScriptedWorkers
 
     def pytest_configure(config):
-        config.stash[ROOM] = ScriptedRoom(Path({folder!r}))
+        room = ScriptedRoom(Path({folder!r}))
+        config.stash[ROOM] = room
+        if {with_scripted_workers}:
+            config.stash[WORKERS] = ScriptedWorkers(room)
 """
 
 ONE_TEST = """
@@ -142,13 +145,32 @@ def real_project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> 
     return Project(pytester)
 
 
+def scripted(project: Project, *, with_scripted_workers: bool) -> Project:
+    """
+    Put the scripted room into a project.
+    """
+    source = Path(__file__).with_name("scripted_room.py").read_text()
+    (project.path / "scripted_room.py").write_text(source)
+    project.pytester.makeconftest(
+        CONFTEST.format(folder=str(project.path), with_scripted_workers=with_scripted_workers)
+    )
+    project.times(10.0)
+    return project
+
+
 @pytest.fixture
 def project(real_project: Project) -> Project:
     """
     A project whose times are scripted: 10 µs unless the test says otherwise.
+
+    So are its fresh processes, or every slow kernel would take seconds.
     """
-    source = Path(__file__).with_name("scripted_room.py").read_text()
-    (real_project.path / "scripted_room.py").write_text(source)
-    real_project.pytester.makeconftest(CONFTEST.format(folder=str(real_project.path)))
-    real_project.times(10.0)
-    return real_project
+    return scripted(real_project, with_scripted_workers=True)
+
+
+@pytest.fixture
+def project_with_workers(real_project: Project) -> Project:
+    """
+    A project whose times are scripted, and whose fresh processes are real.
+    """
+    return scripted(real_project, with_scripted_workers=False)

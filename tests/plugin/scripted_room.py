@@ -7,19 +7,23 @@ The plugin tests copy this file beside the tests that they run.
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from contextlib import nullcontext
 from pathlib import Path
 
-from pytest_kernelperf.measure import CallShape
+from pytest_kernelperf.escalation import Answer
+from pytest_kernelperf.measure import CallShape, Job
 from pytest_kernelperf.model import (
     Environment,
     Gpu,
+    Limits,
     Measurement,
     Peaks,
     Plan,
     Problem,
     Process,
+    Recorded,
     Round,
 )
 
@@ -41,11 +45,13 @@ class ScriptedRoom:
     Reads `script.json` before each measurement.
 
     Its keys: "times_us" (test name, measurement name or callable's name to the time; "" for the
-    rest), "device" ("cuda:0" or "cpu"), "problem" (a code that makes everything INVALID), "notes".
+    rest), "device" ("cuda:0" or "cpu"), "problem" (a code that makes everything INVALID), "notes",
+    and "later" (the same keys for processes from the second on, by number).
     """
 
     def __init__(self, folder: Path) -> None:
         self._script = folder / "script.json"
+        self.process = os.environ.get("KERNELPERF_PROCESS", "1")
 
     def inspect_call(self, subject):
         return CallShape(
@@ -66,10 +72,13 @@ class ScriptedRoom:
     def watch(self, seconds, label, on_hang):
         return nullcontext()
 
+    def release(self):
+        pass
+
     def measure(self, subject, jobs, *, progress):
         progress("round 1 of 5")
         output = subject.fn(*subject.args, **subject.kwargs)
-        return output, tuple(self._measurement(job, self._time_us(job.case)) for job in jobs)
+        return output, tuple(self.measurement(job) for job in jobs)
 
     def measure_interleaved(self, subjects, job, *, progress):
         times = self._read("times_us")
@@ -77,6 +86,9 @@ class ScriptedRoom:
             {name: one.fn(*one.args, **one.kwargs) for name, one in subjects.items()},
             {name: self._measurement(job, times.get(name, 10.0)) for name in subjects},
         )
+
+    def measurement(self, job):
+        return self._measurement(job, self._time_us(job.case))
 
     def _measurement(self, job, time_us):
         plan = job.pinned or PLAN
@@ -105,8 +117,35 @@ class ScriptedRoom:
 
     def _read(self, key):
         script = json.loads(self._script.read_text()) if self._script.exists() else {}
+        script |= script.get("later", {}).get(self.process, {})
         defaults = {"times_us": {}, "device": "cuda:0", "problem": "", "notes": []}
         return script.get(key, defaults[key])
+
+
+class ScriptedWorkers:
+    """
+    Fresh processes that are none: what they measure is in the room's script.
+    """
+
+    def __init__(self, room: ScriptedRoom) -> None:
+        self._room = room
+
+    def start(self, numbers, waiting):
+        waiting()
+
+    def measure(self, number, request, waiting):
+        waiting()
+        self._room.process = str(number)
+        try:
+            return Answer(tuple(self._recorded(case, plan) for case, plan in request.plans))
+        finally:
+            self._room.process = "1"
+
+    def stop(self):
+        pass
+
+    def _recorded(self, case, plan):
+        return Recorded(self._room.measurement(Job(case, pinned=plan)), Limits(), ())
 
 
 def _round(time_us: float, samples: int) -> Round:

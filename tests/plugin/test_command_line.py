@@ -20,12 +20,13 @@ def test_help_names_every_option_and_ini_key(project):
     result = project.run("--help")
 
     for name in ("", "-only", "-update", "-update-new", "-accept-regressions", "-strict",
-                 "-baselines", "-record", "-rounds", "-timer", "-max-time", "-json"):  # fmt: skip
+                 "-baselines", "-record", "-rounds", "-timer", "-max-time", "-processes", "-budget",
+                 "-json"):  # fmt: skip
         result.stdout.fnmatch_lines([f"*--kernelperf{name}*"])
     for name in ("timer", "l2", "pace", "percentiles", "max_regression", "rounds", "max_time",
-                 "baselines", "strict", "hang_timeout"):  # fmt: skip
+                 "processes", "budget", "baselines", "strict", "hang_timeout"):  # fmt: skip
         result.stdout.fnmatch_lines([f"*kernelperf_{name} (*"])
-    result.stdout.no_fnmatch_line("*--kernelperf-processes*")
+    result.stdout.no_fnmatch_line("*--kernelperf-html*")
 
 
 def test_only_leaves_out_tests_that_measure_nothing(project):

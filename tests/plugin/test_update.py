@@ -87,7 +87,9 @@ def test_an_accepted_regression_that_misses_its_target_fails_and_is_not_stored(p
     before = project.baseline_text()
     project.times(13.0)
 
-    result = project.run("--kernelperf-update", "--kernelperf-accept-regressions")
+    result = project.run(
+        "--kernelperf-update", "--kernelperf-accept-regressions", "--kernelperf-processes", "3"
+    )
 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(failed=1)

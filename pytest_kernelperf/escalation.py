@@ -1,0 +1,204 @@
+"""
+Has what is not decided yet measured in fresh processes, and joins what they bring.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from pytest_kernelperf.model import Case, Checks, Measurement, Plan, Process, Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    What a fresh process is to measure.
+
+    Attributes:
+        nodeid: The test, as pytest prints it.
+        plans: How the first process measured each of its cases, to be done in the same way.
+    """
+
+    nodeid: str
+    plans: tuple[tuple[Case, Plan], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What a fresh process brought: its measurements, or why there are none.
+    """
+
+    recorded: tuple[Recorded, ...] = ()
+    failure: str = ""
+
+
+class Workers(Protocol):
+    """
+    The fresh processes; `number` counts from 2, since the run itself is the first.
+    """
+
+    def start(self, numbers: Sequence[int], waiting: Callable[[], None]) -> None: ...
+
+    def measure(self, number: int, request: Request, waiting: Callable[[], None]) -> Answer: ...
+
+    def stop(self) -> None: ...
+
+
+class Escalation:
+    """
+    Measures a test in as many processes as its verdicts need.
+
+    Args:
+        workers: The fresh processes.
+        processes: Exactly so many for every test; None = as many as the verdicts want.
+        budget_s: Time that a run may spend in fresh processes; None = no limit.
+        progress: Told which process measures.
+        clock: Seconds from any start.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        *,
+        processes: int | None = None,
+        budget_s: float | None = None,
+        progress: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._workers = workers
+        self._processes = processes
+        self._budget_s = budget_s
+        self._progress = progress
+        self._clock = clock
+        self._spent_s = 0.0
+
+    def needs_more(self, recorded: Sequence[Recorded]) -> bool:
+        """
+        Return whether one process is not enough for a test.
+        """
+        return self._wanted(recorded, 1) > 1
+
+    def settle(
+        self,
+        nodeid: str,
+        recorded: Sequence[Recorded],
+        judge: Callable[[Recorded], Recorded],
+    ) -> tuple[Recorded, ...]:
+        """
+        Return a test's records with the processes that they needed, judged anew.
+
+        A process that brings nothing leaves a note and is not replaced.
+
+        Args:
+            nodeid: The test.
+            recorded: What the first process measured, judged.
+            judge: Judges a record anew.
+        """
+        found, asked = tuple(recorded), 1
+        while (total := self._wanted(found, asked)) > asked:
+            if self._budget_s is not None and self._spent_s >= self._budget_s:
+                return _noted(found, _over_budget(self._budget_s, asked))
+            began = self._clock()
+            try:
+                found = self._measured(nodeid, found, range(asked + 1, total + 1))
+            finally:
+                self._spent_s += self._clock() - began
+                self._progress("")
+            found, asked = tuple(map(judge, found)), total
+        return found
+
+    def _wanted(self, recorded: Sequence[Recorded], asked: int) -> int:
+        from pytest_kernelperf.analysis import wants_more
+
+        if any(one.measurement.problem for one in recorded):
+            return asked
+        if self._processes is not None:
+            return self._processes
+        return max(wants_more(one.verdicts, asked) for one in recorded)
+
+    def _measured(
+        self, nodeid: str, recorded: tuple[Recorded, ...], numbers: range
+    ) -> tuple[Recorded, ...]:
+        request = Request(
+            nodeid, tuple((one.measurement.case, one.measurement.plan) for one in recorded)
+        )
+        test = nodeid.split("::", 1)[-1]
+
+        def waiting(number: int) -> Callable[[], None]:
+            return lambda: self._progress(f"{test}: process {number} of {numbers[-1]}")
+
+        self._workers.start(numbers, waiting(numbers[0]))
+        for number in numbers:
+            answer = self._workers.measure(number, request, waiting(number))
+            recorded = joined(recorded, answer, number)
+            if any(one.measurement.problem for one in recorded):
+                break
+        return recorded
+
+
+def joined(recorded: Iterable[Recorded], answer: Answer, number: int) -> tuple[Recorded, ...]:
+    """
+    Return a test's records with what one more process brought; their verdicts are the old ones.
+    """
+    if answer.failure:
+        return _noted(recorded, f"process {number} is missing: {answer.failure}")
+    brought = {one.measurement.case: one.measurement for one in answer.recorded}
+    return tuple(
+        replace(
+            one, measurement=_joined(one.measurement, brought.get(one.measurement.case), number)
+        )
+        for one in recorded
+    )
+
+
+def _joined(first: Measurement, other: Measurement | None, number: int) -> Measurement:
+    if other is None:
+        return _with_notes(first, f"process {number} is missing: it did not measure this case")
+    if other.problem is not None:
+        return replace(first, problem=other.problem)
+    if (other.method, other.plan) != (first.method, first.plan):
+        return _with_notes(
+            first,
+            f"process {number} is missing: it measured otherwise ({other.method}, {other.plan})",
+        )
+    signature = first.processes[0]
+
+    def signed(process: Process) -> Process:
+        return replace(process, commit=signature.commit, who=signature.who)
+
+    return replace(
+        _with_notes(first, *other.notes),
+        processes=(*first.processes, *map(signed, other.processes)),
+        checks=_both(first.checks, other.checks),
+    )
+
+
+def _both(first: Checks, other: Checks) -> Checks:
+    differences = [
+        one.max_abs_difference for one in (first, other) if one.max_abs_difference is not None
+    ]
+    return Checks(
+        outputs_checked=first.outputs_checked + other.outputs_checked,
+        max_abs_difference=max(differences, default=None),
+        inputs_checked=first.inputs_checked + other.inputs_checked,
+        poisoned=first.poisoned + other.poisoned,
+    )
+
+
+def _noted(recorded: Iterable[Recorded], note: str) -> tuple[Recorded, ...]:
+    return tuple(replace(one, measurement=_with_notes(one.measurement, note)) for one in recorded)
+
+
+def _with_notes(measurement: Measurement, *notes: str) -> Measurement:
+    return replace(measurement, notes=tuple(dict.fromkeys((*measurement.notes, *notes))))
+
+
+def _over_budget(budget_s: float, asked: int) -> str:
+    return (
+        f"the run's {budget_s:g} s for fresh processes (kernelperf_budget) are spent: judged from "
+        f"{asked}; give it more time, or run this test alone"
+    )

@@ -1,0 +1,83 @@
+"""
+What a run keeps on pytest's own objects, and what it can tell from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import pytest
+
+from pytest_kernelperf.bench import Room
+from pytest_kernelperf.escalation import Workers
+from pytest_kernelperf.fixture import KernelPerf
+from pytest_kernelperf.model import Case, Plan
+from pytest_kernelperf.options import MARKER
+
+
+@dataclass
+class Body:
+    """
+    How far a test's own body has come.
+
+    Attributes:
+        is_running: From its first line to its last.
+        has_failed_subtest: pytest lets the test go on after one.
+        passed: It came to its end, and nothing in it failed.
+    """
+
+    is_running: bool = True
+    has_failed_subtest: bool = False
+    passed: bool = False
+
+
+class Served(Protocol):
+    """
+    What a fresh process knows of the run that started it.
+    """
+
+    plans: Mapping[Case, Plan]
+
+
+#: A test's fixture object, and the state of its body.
+FIXTURE = pytest.StashKey[KernelPerf]()
+BODY = pytest.StashKey[Body]()
+#: The verdict that failed a test, in one line.
+HEADLINE = pytest.StashKey[str]()
+#: What `requires=` found missing.
+MISSING = pytest.StashKey[str]()
+#: The measuring room; a conftest of our own tests puts a scripted one here.
+ROOM = pytest.StashKey[Room]()
+#: Only in a fresh process of another run.
+SERVING = pytest.StashKey[Served]()
+#: The fresh processes; a conftest of our own tests puts scripted ones here.
+WORKERS = pytest.StashKey[Workers]()
+
+
+def room_of(config: pytest.Config) -> Room:
+    """
+    Return the measuring room: the real one, unless our own tests have put another there.
+    """
+    scripted = config.stash.get(ROOM, None)
+    if scripted is not None:
+        return scripted
+    from pytest_kernelperf import measure
+
+    return measure
+
+
+def is_measured(item: pytest.Item) -> bool:
+    """
+    Return whether a test is marked, or uses the fixture.
+    """
+    names = getattr(item, "fixturenames", ())
+    return item.get_closest_marker(MARKER) is not None or "kernelperf" in names
+
+
+def has_measured(item: pytest.Item) -> bool:
+    """
+    Return whether a test's outcome concerns us: `is_measured`, or it asked for the fixture late.
+    """
+    return FIXTURE in item.stash or is_measured(item)

@@ -1,0 +1,193 @@
+"""
+A fresh process of a measuring run, from the inside: pytest that measures the tests it is asked for.
+
+It runs as pytest with the arguments of the run that started it, so that it collects the same tests
+with the same settings; what writes files, stops early or distributes is turned off.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Generator, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+
+from pytest_kernelperf import ledger
+from pytest_kernelperf.escalation import Answer, Request
+from pytest_kernelperf.model import Case, Plan
+from pytest_kernelperf.stash import SERVING, room_of
+from pytest_kernelperf.workers import FAMILY, Launch, gist
+
+#: pytest's and common plugins' options, by the name of their value, and what turns them off.
+_QUIET: Mapping[str, object] = {
+    # Stop early, or wait for a person.
+    "maxfail": 0,
+    "stepwise": False,
+    "usepdb": False,
+    "trace": False,
+    "reruns": None,
+    # Write files: the run's own, which must not be touched.
+    "xmlpath": None,
+    "htmlpath": None,
+    "report_log": None,
+    "json_report": False,
+    "pastebin": None,
+    "basetemp": None,
+    "kernelperf_record": None,
+    "kernelperf_json": None,
+    # Change pytest's cache, or select by it.
+    "lf": False,
+    "failedfirst": False,
+    "newfirst": False,
+    "cacheclear": False,
+    # Distribute, or slow down.
+    "numprocesses": None,
+    "dist": "no",
+    "tx": [],
+    "no_cov": True,
+}
+#: Plugins that write what they saw into pytest's cache at the end.
+_CACHING = ("lfplugin", "nfplugin", "stepwiseplugin")
+
+
+def main(fd: int) -> int:
+    """
+    Serve the run at the other end of a connection until it has no more questions.
+
+    Args:
+        fd: The connection's open file descriptor.
+
+    Returns:
+        pytest's exit status.
+    """
+    # Programs that tests start must not keep it open.
+    os.set_inheritable(fd, False)
+    connection = Connection(fd)
+    launch = connection.recv()
+    assert isinstance(launch, Launch)
+    threading.Thread(target=_end_with_the_run, args=(fd,), daemon=True).start()
+    sys.argv = ["pytest", *launch.args]
+    return int(pytest.main(list(launch.args), plugins=[*launch.plugins, Serving(connection)]))
+
+
+def _end_with_the_run(fd: int) -> None:
+    """
+    Wait until the other end is closed, which only a run that died does first; then end all.
+    """
+    hang_up = select.poll()
+    hang_up.register(fd, 0)
+    hang_up.poll()
+    os.killpg(0, signal.SIGKILL)
+
+
+class Serving:
+    """
+    The plugin that answers requests instead of running the collected tests.
+
+    Attributes:
+        plans: How the run wants each case measured.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._uncollected: dict[str, str] = {}
+        self._reports: list[pytest.TestReport] = []
+        self.plans: Mapping[Case, Plan] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, Any, Any]:
+        """
+        Turn off what only the run itself may do, before any plugin reads its options.
+        """
+        for name, value in _QUIET.items():
+            if hasattr(config.option, name):
+                setattr(config.option, name, value)
+        return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """
+        Tell the measuring run that it serves another.
+        """
+        config.stash[SERVING] = self
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """
+        Keep pytest's cache as the run will write it.
+        """
+        for name in _CACHING:
+            if session.config.pluginmanager.hasplugin(name):
+                session.config.pluginmanager.unregister(name=name)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """
+        Remember why a file's tests are missing.
+        """
+        if report.failed:
+            self._uncollected[report.nodeid] = gist(report.longreprtext)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """
+        Answer requests until there is none.
+        """
+        items = {item.nodeid: item for item in session.items}
+        self._connection.send("ready")
+        while (message := self._connection.recv()) is not None:
+            request, family = message
+            os.environ[FAMILY] = ",".join(map(str, family))
+            self._connection.send(self._answer(request, items.get(request.nodeid)))
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """
+        Take the reports of the test that was asked for.
+        """
+        self._reports.append(report)
+
+    def _answer(self, request: Request, item: pytest.Item | None) -> Answer:
+        if item is None:
+            return Answer(failure=self._why_missing(request.nodeid))
+        self._reports.clear()
+        self.plans = dict(request.plans)
+        # With the session as what comes next, its fixtures live on, and all others are torn down:
+        # nobody knows yet which test that will be.
+        session: Any = item.session
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=session)
+        room_of(item.config).release()
+        return answer_of(self._reports)
+
+    def _why_missing(self, nodeid: str) -> str:
+        found = (why for above, why in self._uncollected.items() if nodeid.startswith(above))
+        return f"it could not collect {nodeid}: {next(found, 'no test of that name is there')}"
+
+
+def answer_of(reports: list[pytest.TestReport]) -> Answer:
+    """
+    Return what one test's reports say.
+
+    A wrong kernel is wrong in whichever process that shows; any other failure of a test that passed
+    in the run itself costs this process.
+    """
+    packed = [report.kernelperf for report in reports if hasattr(report, "kernelperf")]
+    recorded = ledger.unpack(packed[-1]).recorded if packed else ()
+    if any(one.measurement.problem for one in recorded):
+        return Answer(recorded)
+    for report in reports:
+        if report.when != "teardown" and not report.passed:
+            what = "was skipped" if report.skipped else "failed"
+            return Answer(failure=f"the test {what} there: {_why(report)}")
+    return Answer(recorded, "" if recorded else "the test measured nothing there")
+
+
+def _why(report: pytest.TestReport) -> str:
+    if isinstance(report.longrepr, tuple):  # A skip: file, line, reason.
+        return str(report.longrepr[2])
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message).splitlines()[0] if crash else gist(report.longreprtext)

@@ -1,0 +1,283 @@
+"""
+The fresh processes of a measuring run, as the run sees them: started, asked, ended.
+
+Each runs the same pytest as this process, collects once, and then measures the tests that it is
+asked for, one at a time. What it prints goes to a file of its own; its last words are quoted where
+it fails. It lives as long as the connection to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from typing import IO, Any
+
+import pytest
+
+from pytest_kernelperf.escalation import Answer, Request
+
+#: Answers are awaited in steps, to show progress and to see that a worker died.
+_STEP_S = 0.25
+#: Given to an idle worker to tear its session down.
+_FAREWELL_S = 10.0
+#: How much of a worker's output is looked at for its last words.
+_TAIL_BYTES = 20_000
+#: What starts the line that says why a process failed, best first.
+_TELLING = ("kernelperf: ", "E  ", "ERROR", "Fatal Python error")
+
+#: Not pytest's own: no plugin may take a worker for another kind of run.
+_BOOT = (
+    "import sys; sys.path[:] = {path!r}\n"
+    "from pytest_kernelperf.worker import main\n"
+    "sys.exit(main({fd}))\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """
+    How this pytest was started, so that another can be started alike.
+
+    Attributes:
+        args: pytest's arguments.
+        plugins: Names of plugins that were given to `pytest.main`.
+        folder: Where it was started.
+        path: `sys.path` before any test was collected.
+        environ: The environment before any test changed it.
+    """
+
+    args: tuple[str, ...]
+    plugins: tuple[str, ...]
+    folder: str
+    path: tuple[str, ...]
+    environ: Mapping[str, str]
+
+
+def launch_of(config: pytest.Config, arguments: Sequence[str] | None) -> Launch:
+    """
+    Return how this pytest was started.
+
+    Args:
+        config: Its configuration.
+        arguments: Those of the run, where a worker of pytest-xdist does not know them itself.
+    """
+    given = config.invocation_params
+    return Launch(
+        args=tuple(map(str, given.args if arguments is None else arguments)),
+        plugins=tuple(one for one in given.plugins or () if isinstance(one, str)),
+        folder=str(given.dir),
+        path=tuple(sys.path),
+        # What pytest-cov leaves there would make a worker write the run's coverage file.
+        environ={k: v for k, v in os.environ.items() if not k.startswith("COV_CORE_")},
+    )
+
+
+class WorkerLostError(Exception):
+    """
+    A worker can't be asked any more; the text says why.
+    """
+
+
+class Pool:
+    """
+    The workers of one run, by number.
+
+    Args:
+        launch: How they are started.
+        limit_s: Longest wait for a start, and for each case of an answer; 0 = for ever.
+    """
+
+    def __init__(self, launch: Launch, limit_s: float) -> None:
+        self._launch = launch
+        self._limit_s = limit_s
+        self._alive: dict[int, _Worker] = {}
+        self._failed_to_start: dict[int, str] = {}
+
+    def start(self, numbers: Sequence[int], waiting: Callable[[], None]) -> None:
+        """
+        Start these workers, as far as they do not run, all at once; return when they are ready.
+
+        One that can't start is not tried again: it would fail for every test, after seconds each.
+        """
+        new = [
+            number
+            for number in numbers
+            if number not in self._alive and number not in self._failed_to_start
+        ]
+        for number in new:
+            self._alive[number] = _Worker(number, self._launch)
+        for number in new:
+            try:
+                self._alive[number].receive(self._limit_s, waiting)
+            except WorkerLostError as lost:
+                self._failed_to_start[number] = f"worker {number} could not start pytest, {lost}"
+                self._end(number)
+            except BaseException:
+                self.stop()
+                raise
+        self._introduce()
+
+    def measure(self, number: int, request: Request, waiting: Callable[[], None]) -> Answer:
+        """
+        Have one worker measure one test; nothing else measures meanwhile.
+        """
+        worker = self._alive.get(number)
+        if worker is None:
+            return Answer(failure=self._failed_to_start.get(number, "it was ended"))
+        try:
+            worker.send((request, self._family()))
+            answer = worker.receive(self._limit_s * (1 + len(request.plans)), waiting)
+        except WorkerLostError as lost:
+            self._end(number)
+            return Answer(failure=f"worker {number} was lost in {request.nodeid}, {lost}")
+        except BaseException:  # An interrupt: an answer that comes later is to no question.
+            self._end(number)
+            raise
+        assert isinstance(answer, Answer)
+        return answer
+
+    def stop(self) -> None:
+        """
+        End all workers: idle ones may tear their sessions down.
+        """
+        for worker in self._alive.values():
+            worker.dismiss()
+        os.environ.pop(FAMILY, None)
+        until = time.monotonic() + _FAREWELL_S
+        for number in list(self._alive):
+            self._alive[number].wait(until - time.monotonic())
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        self._alive.pop(number).kill()
+
+    def _family(self) -> tuple[int, ...]:
+        return (os.getpid(), *(worker.pid for worker in self._alive.values()))
+
+    def _introduce(self) -> None:
+        """
+        Say which processes belong to this run: their idle contexts on the card are not foreign.
+        """
+        os.environ[FAMILY] = ",".join(map(str, self._family()))
+
+
+#: The ids of a run's own processes, for those of them that look who else is on the card.
+FAMILY = "KERNELPERF_PIDS"
+#: A worker's number, for a conftest that must keep the processes of a run apart.
+NUMBER = "KERNELPERF_PROCESS"
+
+
+class _Worker:
+    """
+    One process with its connection and the file of its output.
+    """
+
+    def __init__(self, number: int, launch: Launch) -> None:
+        self._connection, theirs = Pipe()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed by `kill`
+        code = _BOOT.format(path=list(launch.path), fd=theirs.fileno())
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                cwd=launch.folder,
+                env={**launch.environ, NUMBER: str(number)},
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(theirs.fileno(),),
+                # A group of its own: Ctrl-C is the run's to handle, and what the worker started
+                # ends with it.
+                start_new_session=True,
+            )
+        self.send(launch)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: object) -> None:
+        """
+        Send a message; that nobody reads it shows when the answer is missing.
+        """
+        with contextlib.suppress(OSError):
+            self._connection.send(message)
+
+    def receive(self, limit_s: float, waiting: Callable[[], None]) -> Any:
+        """
+        Wait for a message.
+
+        Raises:
+            WorkerLostError: If it can't come any more, or takes longer than the limit.
+        """
+        until = time.monotonic() + limit_s if limit_s else float("inf")
+        try:
+            while not self._connection.poll(_STEP_S):
+                waiting()
+                if self._process.poll() is not None and not self._connection.poll():
+                    break
+                if time.monotonic() > until:
+                    raise WorkerLostError(f"no answer within {limit_s:g} s{self._quote()}")
+            else:
+                return self._connection.recv()
+        except (EOFError, OSError):
+            pass
+        raise WorkerLostError(f"{self._end_in_words()}{self._quote()}")
+
+    def dismiss(self) -> None:
+        """
+        Let it end by itself.
+        """
+        self.send(None)
+
+    def wait(self, seconds: float) -> None:
+        """
+        Wait a while for its end.
+        """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(seconds, 0.0))
+
+    def kill(self) -> None:
+        """
+        End it and all that it started.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._connection.close()
+        self._log.close()
+
+    def _end_in_words(self) -> str:
+        # A closed connection is seen before the end of the process.
+        self.wait(_FAREWELL_S)
+        status = self._process.poll()
+        if status is None:
+            return "it closed its connection"
+        if status < 0:
+            return f"killed by {signal.Signals(-status).name}"
+        return f"exit status {status}"
+
+    def _quote(self) -> str:
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(size - _TAIL_BYTES, 0))
+        words = gist(self._log.read().decode(errors="replace"))
+        return f": {words}" if words else ""
+
+
+def gist(text: str) -> str:
+    """
+    Return the line of a process's output, or of a test's failure, that says what went wrong.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for start in _TELLING:
+        telling = [line for line in lines if line.startswith(start)]
+        if telling:
+            return telling[-1].removeprefix("E  ").strip()
+    return lines[-1] if lines else ""
