@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
@@ -23,6 +24,11 @@ Path: TypeAlias = tuple[Any, ...]
 #: Copies keep their address modulo this, the widest alignment that kernels specialise on: vector
 #: loads and Triton look at 16 bytes, TMA at 128, and cudaMalloc promises 256.
 ALIGNMENT_BYTES = 256
+#: How far copies are moved at random, the least and the most: a small tensor by more than its L2
+#: lines, a large one by up to a page of the card's memory.
+_SPREAD_BYTES = (16 * 2**10, 2 * 2**20)
+#: Its own: a test that seeds Python's generator must not get the same addresses in each process.
+_places = random.Random()
 
 
 def is_tensor(value: object) -> bool:
@@ -214,7 +220,8 @@ def copy_bytes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     Return how much memory one copy of the arguments takes: whole spans, gaps included.
     """
     groups = _by_storage((args, dict(kwargs)))
-    return sum(end - first + ALIGNMENT_BYTES for first, end in map(_extent, groups))
+    lengths = (end - first for first, end in map(_extent, groups))
+    return sum(length + _spread_bytes(length) + ALIGNMENT_BYTES for length in lengths)
 
 
 def _by_storage(tree: object) -> list[list[torch.Tensor]]:
@@ -252,6 +259,9 @@ def copy_call(
     Kept are strides (also of expanded tensors), memory shared between arguments, the address
     modulo 256 bytes and `requires_grad`; one tensor passed twice stays one tensor. Whatever is no
     plain tensor is the same object.
+
+    Where a copy begins in its new memory is random: allocators hand the block that one round gave
+    back to the next, and a kernel's time depends on its addresses.
     """
     tree = (args, dict(kwargs))
     twins: dict[int, torch.Tensor] = {}
@@ -269,14 +279,26 @@ def _copy_group(group: list[torch.Tensor]) -> dict[int, torch.Tensor]:
 
     first, end = _extent(group)
     source = _bytes_of(group[0].untyped_storage(), first, end - first, group[0].device)
-    buffer = torch.empty(end - first + ALIGNMENT_BYTES, dtype=torch.uint8, device=source.device)
-    shift = (source.data_ptr() - buffer.data_ptr()) % ALIGNMENT_BYTES
+    spread = _spread_bytes(end - first)
+    buffer = torch.empty(
+        end - first + spread + ALIGNMENT_BYTES, dtype=torch.uint8, device=source.device
+    )
+    place = _places.randrange(0, spread + 1, ALIGNMENT_BYTES)
+    shift = place + (source.data_ptr() - buffer.data_ptr()) % ALIGNMENT_BYTES
     if any((buffer.storage_offset() + shift - first) % t.element_size() for t in group):
         # Memory from outside torch may start anywhere; a view needs whole elements all the same.
-        shift = first % 16
+        shift = place + first % 16
     with torch.no_grad():
         buffer[shift : shift + end - first].copy_(source)
     return {id(tensor): _twin(tensor, buffer, shift - first) for tensor in group}
+
+
+def _spread_bytes(length: int) -> int:
+    """
+    Return how far a copy of this many bytes may be moved; an eighth of them in between.
+    """
+    least, most = _SPREAD_BYTES
+    return min(max(length // 8, least), most)
 
 
 def _bytes_of(

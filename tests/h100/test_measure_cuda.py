@@ -178,6 +178,24 @@ def test_nvml_reads_clock_power_and_temperature(card):
 # The device timer.
 
 
+@pytest.mark.parametrize("timer", ["device", "launch"])
+def test_each_round_calls_on_other_addresses(timer):
+    """
+    Torch's allocator hands the blocks of one round back to the next.
+    """
+    addresses = set()
+
+    def add(x):
+        addresses.add(x.data_ptr())
+        return x + 1
+
+    take(Subject(add, (random(512, 1024),)), timer, "warm", rounds=1)
+    few = len(addresses)
+    take(Subject(add, (random(512, 1024),)), timer, "warm", rounds=8)
+
+    assert len(addresses) >= few + 8
+
+
 def test_a_spin_of_known_length_is_read_right(card):
     """
     100 000 cycles at the canary's clock, and an add of 1-3 µs.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import random
 from typing import Any
 
 import pytest
@@ -115,6 +116,43 @@ def test_a_copy_looks_like_its_original(make: Any) -> None:
     assert tensors.same_bytes(original, copied)
 
 
+@pytest.mark.parametrize("elements", [8, 2**16, 2**23])
+def test_copies_lie_elsewhere_even_in_the_block_that_the_last_one_had(
+    elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Allocators hand a block that was given back to the next who asks.
+    """
+    block = torch.empty(2**26, dtype=torch.uint8)
+    original = torch.arange(elements, dtype=torch.int32)
+    empty = torch.empty
+
+    def from_the_block(*size: Any, **kwargs: Any) -> torch.Tensor:
+        is_buffer = size != (0,) and kwargs.get("dtype") is torch.uint8
+        return block[: size[0]] if is_buffer else empty(*size, **kwargs)
+
+    monkeypatch.setattr(torch, "empty", from_the_block)
+    addresses = set()
+    for _ in range(12):
+        (copied,), _ = tensors.copy_call((original,), {})
+        assert _address(original) == _address(copied)
+        assert tensors.same_bytes(original, copied)
+        addresses.add(copied.data_ptr())
+
+    assert len(addresses) > 6
+
+
+def test_copies_lie_elsewhere_whatever_the_test_seeds() -> None:
+    original = torch.zeros(8)
+    shifts = set()
+    for _ in range(12):
+        random.seed(0)
+        (copied,), _ = tensors.copy_call((original,), {})
+        shifts.add(copied.storage_offset())
+
+    assert len(shifts) > 6
+
+
 def test_writing_to_a_copy_leaves_the_original() -> None:
     original = torch.zeros(3)
 
@@ -214,7 +252,9 @@ def test_shared_memory_counts_once() -> None:
 def test_a_copy_takes_the_whole_span() -> None:
     column = torch.zeros(10, 10)[:, 0]
 
-    assert 91 * 4 + tensors.ALIGNMENT_BYTES == tensors.copy_bytes((column,), {})
+    around = tensors.ALIGNMENT_BYTES + 16 * 1024
+
+    assert 91 * 4 + around == tensors.copy_bytes((column,), {})
 
 
 def test_the_same_nan_is_the_same_bytes() -> None:
