@@ -24,6 +24,10 @@ import pytest
 
 from pytest_kernelperf.escalation import Answer, Request
 
+#: The ids of a run's own processes, for those of them that look who else is on the card.
+FAMILY = "KERNELPERF_PIDS"
+#: A worker's number, for a conftest that must keep the processes of a run apart.
+NUMBER = "KERNELPERF_PROCESS"
 #: Answers are awaited in steps, to show progress and to see that a worker died.
 _STEP_S = 0.25
 #: Given to an idle worker to tear its session down.
@@ -107,23 +111,19 @@ class Pool:
 
         One that can't start is not tried again: it would fail for every test, after seconds each.
         """
-        new = [
-            number
-            for number in numbers
-            if number not in self._alive and number not in self._failed_to_start
-        ]
-        for number in new:
-            self._alive[number] = _Worker(number, self._launch)
-        for number in new:
-            try:
-                self._alive[number].receive(self._limit_s, waiting)
-            except WorkerLostError as lost:
-                self._failed_to_start[number] = f"worker {number} could not start pytest, {lost}"
+        known = {*self._alive, *self._failed_to_start}
+        new = [number for number in numbers if number not in known]
+        try:
+            for number in new:
+                self._alive[number] = _Worker(number, self._launch)
+            for number in new:
+                self._await_start(number, waiting)
+        except BaseException:  # An interrupt; or there is no room for another process.
+            for number in {*new} & {*self._alive}:
                 self._end(number)
-            except BaseException:
-                self.stop()
-                raise
-        self._introduce()
+            raise
+        # Idle contexts on the card that are the run's own are not foreign.
+        os.environ[FAMILY] = ",".join(map(str, self._family()))
 
     def measure(self, number: int, request: Request, waiting: Callable[[], None]) -> Answer:
         """
@@ -150,10 +150,18 @@ class Pool:
         """
         for worker in self._alive.values():
             worker.dismiss()
-        os.environ.pop(FAMILY, None)
+        if self._alive:
+            os.environ.pop(FAMILY, None)
         until = time.monotonic() + _FAREWELL_S
         for number in list(self._alive):
             self._alive[number].wait(until - time.monotonic())
+            self._end(number)
+
+    def _await_start(self, number: int, waiting: Callable[[], None]) -> None:
+        try:
+            self._alive[number].receive(self._limit_s, waiting)
+        except WorkerLostError as lost:
+            self._failed_to_start[number] = f"worker {number} could not start pytest, {lost}"
             self._end(number)
 
     def _end(self, number: int) -> None:
@@ -161,18 +169,6 @@ class Pool:
 
     def _family(self) -> tuple[int, ...]:
         return (os.getpid(), *(worker.pid for worker in self._alive.values()))
-
-    def _introduce(self) -> None:
-        """
-        Say which processes belong to this run: their idle contexts on the card are not foreign.
-        """
-        os.environ[FAMILY] = ",".join(map(str, self._family()))
-
-
-#: The ids of a run's own processes, for those of them that look who else is on the card.
-FAMILY = "KERNELPERF_PIDS"
-#: A worker's number, for a conftest that must keep the processes of a run apart.
-NUMBER = "KERNELPERF_PROCESS"
 
 
 class _Worker:
