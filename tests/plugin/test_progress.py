@@ -58,3 +58,11 @@ def test_it_is_silent_without_a_terminal(project):
 
     assert result.ret == pytest.ExitCode.OK
     result.stdout.no_fnmatch_line("*round 1 of 5*")
+
+
+def test_it_says_which_fresh_process_measures(project_with_workers):
+    project_with_workers.write()
+
+    text = run_on_a_terminal(project_with_workers, "--kernelperf", "--kernelperf-processes", "2")
+
+    assert "test_kernel: process 2 of 2" in text
