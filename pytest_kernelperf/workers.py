@@ -115,10 +115,10 @@ class Pool:
         new = [number for number in numbers if number not in known]
         try:
             for number in new:
-                self._alive[number] = _Worker(number, self._launch)
-            for number in new:
+                self._begin(number)
+            for number in {*new} & {*self._alive}:
                 self._await_start(number, waiting)
-        except BaseException:  # An interrupt; or there is no room for another process.
+        except BaseException:  # An interrupt.
             for number in {*new} & {*self._alive}:
                 self._end(number)
             raise
@@ -157,6 +157,12 @@ class Pool:
             self._alive[number].wait(until - time.monotonic())
             self._end(number)
 
+    def _begin(self, number: int) -> None:
+        try:
+            self._alive[number] = _Worker(number, self._launch)
+        except OSError as error:
+            self._failed_to_start[number] = f"worker {number} could not be started: {error}"
+
     def _await_start(self, number: int, waiting: Callable[[], None]) -> None:
         try:
             self._alive[number].receive(self._limit_s, waiting)
@@ -177,8 +183,8 @@ class _Worker:
     """
 
     def __init__(self, number: int, launch: Launch) -> None:
-        self._connection, theirs = Pipe()
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed by `kill`
+        self._connection, theirs = Pipe()
         code = _BOOT.format(path=list(launch.path), fd=theirs.fileno())
         with theirs:
             self._process = subprocess.Popen(

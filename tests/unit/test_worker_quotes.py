@@ -4,9 +4,22 @@ What is quoted of a worker that failed.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pytest_kernelperf.workers import gist
+from pytest_kernelperf.escalation import Request
+from pytest_kernelperf.workers import Launch, Pool, gist
+
+
+def test_a_process_that_the_system_refuses_costs_itself_and_not_the_test(tmp_path: Path):
+    pool = Pool(Launch((), (), str(tmp_path / "gone"), (), {}), 1.0)
+
+    pool.start([2], lambda: None)
+    answer = pool.measure(2, Request("test_x.py::test_x", ()), lambda: None)
+    pool.stop()
+
+    assert answer.failure.startswith("worker 2 could not be started: [Errno 2]")
 
 
 @pytest.mark.parametrize(
