@@ -180,7 +180,7 @@ class Bench:
         for measurement in measurements:
             signed = held_to(work, self._signed(measurement, place))
             limits = asked[measurement.case.timer]
-            recorded.append(Recorded(signed, limits, gate.judge(signed, limits)))
+            recorded.append(self.judged(Recorded(signed, limits, ()), place.path))
         return output, tuple(recorded)
 
     def compare(
