@@ -20,9 +20,10 @@ import pytest
 
 from pytest_kernelperf import ledger
 from pytest_kernelperf.escalation import Answer, Request
+from pytest_kernelperf.measure.neighbours import FAMILY
 from pytest_kernelperf.model import Case, Plan
 from pytest_kernelperf.stash import SERVING, room_of
-from pytest_kernelperf.workers import FAMILY, Launch, gist
+from pytest_kernelperf.workers import Launch, gist
 
 #: pytest's and common plugins' options, by the name of their value, and what turns them off.
 _QUIET: Mapping[str, object] = {

@@ -23,9 +23,8 @@ from typing import IO, Any
 import pytest
 
 from pytest_kernelperf.escalation import Answer, Request
+from pytest_kernelperf.measure.neighbours import FAMILY
 
-#: The ids of a run's own processes, for those of them that look who else is on the card.
-FAMILY = "KERNELPERF_PIDS"
 #: A worker's number, for a conftest that must keep the processes of a run apart.
 NUMBER = "KERNELPERF_PROCESS"
 #: Answers are awaited in steps, to show progress and to see that a worker died.
