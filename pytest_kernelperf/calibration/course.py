@@ -7,7 +7,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,6 @@ from pytest_kernelperf.calibration.order import VARIABLE, Order
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import Recorded, UpdateMode
-from pytest_kernelperf.settings import Settings
 from pytest_kernelperf.store.runs import Run, read_run
 from pytest_kernelperf.units import counted
 
@@ -202,8 +201,7 @@ def _pinned(folder: Folder) -> tuple[str, ...]:
 def _options() -> list[str]:
     options = ["-q", "-p", "kernelperf", "-p", "no:cacheprovider", "--maxfail=0", "--kernelperf"]
     options += ["-p", "pytest_kernelperf.calibration.injection"]
-    if "processes" in {each.name for each in fields(Settings)}:
-        options += ["--kernelperf-processes", "1"]  # the rule is replayed on the records
+    options += ["--kernelperf-processes", "1"]  # the rule is replayed on the records
     return options
 
 

@@ -40,7 +40,7 @@ from pytest_kernelperf.calibration.slowdowns import (
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.measure import Job
 from pytest_kernelperf.model import Interval, Limits, Measurement, Recorded
-from pytest_kernelperf.session import ROOM, room_of
+from pytest_kernelperf.stash import ROOM, room_of
 from pytest_kernelperf.store.files import write_bytes
 from pytest_kernelperf.store.runs import RunWriter
 

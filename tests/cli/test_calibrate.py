@@ -26,7 +26,7 @@ SCRIPTED_ROOM = Path(__file__).parents[1] / "plugin" / "scripted_room.py"
 CONFTEST = """
 from pathlib import Path
 
-from pytest_kernelperf.session import ROOM
+from pytest_kernelperf.stash import ROOM
 from scripted_room import ScriptedRoom
 
 def pytest_configure(config):
