@@ -34,7 +34,12 @@ from pytest_kernelperf.analysis.scatter import Components, Prior, ProcessLogs, c
     ],
 )
 def test_a_quiet_baseline_gets_its_kinds_floor(timer: str, percentile: float, floor: float) -> None:
-    reference = a_reference(sd=0.0005, processes=60)
+    made = a_reference(sd=0.0005, processes=60).processes
+    # Every other one was measured on another day, so that days are known to add nothing.
+    days = [
+        replace(each, started=f"2026-11-{1 + i % 2:02}T10:00:00") for i, each in enumerate(made)
+    ]
+    reference = replace(a_reference(), processes=tuple(days))
 
     assert {percentile: floor} == margins(timer, reference, [percentile], QUIET)
 
@@ -46,7 +51,16 @@ def parts_of(sd: float, df: float = 1e6) -> Components:
     return Components(Prior(sd**2, df))
 
 
-FIVE = [ProcessLogs("A", np.zeros(5))] * 5
+FIVE = [ProcessLogs("A", np.zeros(5), session) for session in (0, 0, 0, 1, 1)]
+
+
+@pytest.mark.parametrize(("timer", "floor"), [("device", 0.010), ("launch", 0.015)])
+def test_a_baseline_of_one_session_gets_a_higher_floor(timer: str, floor: float) -> None:
+    """What another day adds is not known before there was one."""
+    baseline = [replace(each, session=0) for each in FIVE]
+
+    assert floor == default_margin(timer, 50.0, baseline, parts_of(0.0005))
+    assert floor > default_margin(timer, 50.0, FIVE, parts_of(0.0005))
 
 
 @pytest.mark.parametrize(
