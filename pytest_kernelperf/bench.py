@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_kernelperf import compiled
 from pytest_kernelperf.comparing import check_same_shape
 from pytest_kernelperf.errors import OptionsError, TimerUnavailableError
-from pytest_kernelperf.model import Case, Limits, Measurement, Process, Recorded
+from pytest_kernelperf.model import Case, Compiled, Limits, Measurement, Process, Recorded
 from pytest_kernelperf.provenance import read_provenance
 from pytest_kernelperf.work import count_work, held_to
 
@@ -107,6 +108,7 @@ class Bench:
         self._on_hang = on_hang
         self._plans = plans
         self._gates: dict[Path, Gate] = {}
+        self._compiled: list[Compiled] = []
         self._provenance: dict[Path, tuple[str, str]] = {}
 
     def place(self, nodeid: str, path: Path) -> Place:
@@ -171,10 +173,16 @@ class Bench:
             )
             for case, ask in zip(cases, asks, strict=True)
         ]
-        with self._watched(place, name):
+        with self._watched(place, name), compiled.launches_on(shape.device) as launches:
             output, measurements = self.room.measure(
                 subject, jobs, progress=self._labelled(place, name)
             )
+        read = compiled.read_launches(launches)
+        measurements = tuple(compiled.with_resources(one, read) for one in measurements)
+        if options.resources is not None and shape.device != "cpu":
+            root = baselines_root(self.settings, place.path)
+            found = compiled.compiled_of(measurements[0], read)
+            self._compiled.append(compiled.judged(found, options.resources, root))
         asked = {ask.timer: ask.limits for ask in asks}
         recorded = []
         for measurement in measurements:
@@ -182,6 +190,13 @@ class Bench:
             limits = asked[measurement.case.timer]
             recorded.append(self.judged(Recorded(signed, limits, ()), place.path))
         return output, tuple(recorded)
+
+    def take_compiled(self) -> tuple[Compiled, ...]:
+        """
+        Return what the compiler had made of the kernels measured since this was last asked.
+        """
+        taken, self._compiled = tuple(self._compiled), []
+        return taken
 
     def compare(
         self,

@@ -20,6 +20,7 @@ import click
 
 from pytest_kernelperf import report
 from pytest_kernelperf.calibration.command import calibrate
+from pytest_kernelperf.cli_resources import resources
 from pytest_kernelperf.doctor import doctor
 from pytest_kernelperf.errors import KernelPerfError, OptionsError
 from pytest_kernelperf.gate import Gate
@@ -72,6 +73,7 @@ def main() -> None:
 
 
 main.add_command(calibrate)
+main.add_command(resources)
 
 
 def _runs_argument(function: Function) -> Function:

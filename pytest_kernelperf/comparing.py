@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _JUDGING = frozenset(
     {
         *("target_us", "percentile", "targets", "per", "percentiles", "max_regression"),
+        "resources",
         *("flops", "bytes"),
     }
 )

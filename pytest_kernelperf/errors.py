@@ -37,6 +37,18 @@ class TimerUnavailableError(KernelPerfError):
     """
 
 
+class ResourcesUnavailableError(KernelPerfError):
+    """
+    A kernel could not be compiled or read without a GPU; the message says which and why.
+    """
+
+
+class NoValueError(KernelPerfError):
+    """
+    A value was asked of a tensor that stands in for one on a GPU: it has a shape, and no content.
+    """
+
+
 class BaselineFormatError(KernelPerfError):
     """
     A baseline or run file can't be read: damaged, not JSON, or of the wrong shape.

@@ -23,9 +23,11 @@ from pytest_kernelperf.results import Compared, DataIndependence, Result
 
 if TYPE_CHECKING:
     from pytest_kernelperf.bench import Bench, Place, Room
+    from pytest_kernelperf.gpuless import GpulessBench
     from pytest_kernelperf.measure import Subject
     from pytest_kernelperf.model import (
         Comparison,
+        Compiled,
         Independence,
         Measurement,
         Problem,
@@ -43,13 +45,14 @@ class KernelPerf(Result):
         recorded: Everything measured so far, in order.
         comparisons: Everything compared so far, in order.
         independences: Every `data_independence` so far, in order.
+        compiled: What the compiler made of the kernels, for `resources=`.
     """
 
     def __init__(
         self,
         layers: tuple[Layer, ...],
         place: Place | None,
-        bench: Bench | None,
+        bench: Bench | GpulessBench | None,
         room: Callable[[], Room],
         value_of: Callable[[str], Any],
     ) -> None:
@@ -73,6 +76,7 @@ class KernelPerf(Result):
         self.recorded: list[Recorded] = []
         self.comparisons: list[Comparison] = []
         self.independences: list[Independence] = []
+        self.compiled: list[Compiled] = []
 
     def __call__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """
@@ -118,9 +122,12 @@ class KernelPerf(Result):
             output = self._room().call_once(subject)
             self._calls[key] = Result(None)
             return output
-        output, recorded = self._bench.measure(self._place, subject, options, per=per, name=key)
+        try:
+            output, recorded = self._bench.measure(self._place, subject, options, per=per, name=key)
+        finally:
+            self.compiled.extend(self._bench.take_compiled())
         self.recorded.extend(recorded)
-        self._calls[key] = Result(recorded)
+        self._calls[key] = Result(recorded or None)
         _raise_problems(one.measurement for one in recorded)
         return output
 

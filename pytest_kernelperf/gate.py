@@ -22,6 +22,7 @@ from pytest_kernelperf.model import (
     Process,
     Recorded,
     Reference,
+    Status,
     UpdateMode,
     UpdateReport,
     Verdict,
@@ -212,7 +213,8 @@ class Gate:
 
         case = measurement.case
         hints = self.baselines.elsewhere(slug, case) if slug and entry is None else []
-        return judge(measurement, entry, limits, self._noise_of(slug), elsewhere=hints)
+        verdicts = judge(measurement, entry, limits, self._noise_of(slug), elsewhere=hints)
+        return tuple(_explained(verdict, measurement, entry) for verdict in verdicts)
 
     def _noise_of(self, slug: str) -> Noise:
         # Once: while a run updates its own baselines, all its verdicts share one prior.
@@ -224,6 +226,15 @@ class Gate:
                 (stored.regime, stored.entry.reference) for stored in entries
             )
         return self._noise[slug]
+
+
+def _explained(verdict: Verdict, measurement: Measurement, entry: Entry | None) -> Verdict:
+    from pytest_kernelperf.analysis import explain
+
+    if verdict.status is not Status.REGRESSED or entry is None:
+        return verdict
+    why = explain(measurement, entry.reference)
+    return replace(verdict, sentence=f"{verdict.sentence}\n  {why}")
 
 
 def _joined_error(errors: Sequence[KernelPerfError], written: Sequence[str]) -> KernelPerfError:

@@ -20,6 +20,7 @@ from pytest_kernelperf.model import (
     FAILING_STRICT,
     Change,
     Comparison,
+    Compiled,
     Independence,
     Recorded,
     Status,
@@ -49,6 +50,7 @@ class Outcome:
         recorded: Its measurements with their verdicts.
         comparisons: What it compared.
         independences: Its `data_independence` results.
+        compiled: What the compiler made of its kernels.
         unmeasured: The NOT_MEASURED verdict, if that is what it was.
         missing: What the machine lacks, if the test was skipped for it.
     """
@@ -60,6 +62,7 @@ class Outcome:
     recorded: tuple[Recorded, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     independences: tuple[Independence, ...] = ()
+    compiled: tuple[Compiled, ...] = ()
     unmeasured: Verdict | None = None
     missing: str = ""
 
@@ -69,6 +72,7 @@ class Outcome:
         The verdicts but those of compared callables and inputs, which have tables of their own.
         """
         found = [verdict for one in self.recorded for verdict in one.verdicts]
+        found += [one.verdict for one in self.compiled if one.verdict]
         found += [one.failure for one in self.comparisons if one.failure]
         found += [one.failure for one in self.independences if one.failure]
         return (*found, self.unmeasured) if self.unmeasured else tuple(found)
@@ -152,6 +156,13 @@ class Ledger:
         All measurements so far.
         """
         return [one for outcome in self._outcomes for one in outcome.recorded]
+
+    @property
+    def compiled(self) -> list[Compiled]:
+        """
+        All that was compiled so far.
+        """
+        return [one for outcome in self._outcomes for one in outcome.compiled]
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -291,8 +302,9 @@ class Ledger:
         return tuple(nodeid for nodeid in self._failed if nodeid not in told)
 
     def _tells_failure(self, outcome: Outcome) -> bool:
-        # What was not measured has a verdict and no record.
-        recorded = [verdict for verdict in outcome.verdicts if verdict is not outcome.unmeasured]
+        # What was not measured, or only compiled, has a verdict and no record.
+        bare = {id(outcome.unmeasured), *(id(one.verdict) for one in outcome.compiled)}
+        recorded = [verdict for verdict in outcome.verdicts if id(verdict) not in bare]
         return any(fails(each, self._settings) for each in recorded) or not all(
             one.body_passed for one in outcome.recorded
         )
@@ -327,11 +339,23 @@ class Ledger:
             new_only=self._settings.update_new,
             accept_regressions=self._settings.accept_regressions,
         )
+        self._update_resources()
         for root, recorded in self._by_root().items():
             if not recorded:
                 continue
             try:
                 self._changes.extend(Gate(root).update(recorded, mode).changes)
+            except KernelPerfError as error:
+                self._complain(error)
+
+    def _update_resources(self) -> None:
+        from pytest_kernelperf.compiled import update_resources
+
+        mode = UpdateMode(self._settings.update_new, self._settings.accept_regressions)
+        for outcome in self._outcomes:
+            root = baselines_root(self._settings, Path(outcome.path))
+            try:
+                self._changes.extend(update_resources(root, outcome.compiled, mode))
             except KernelPerfError as error:
                 self._complain(error)
 
@@ -347,6 +371,7 @@ class Ledger:
             bool(self._failed or self.errors),
             independences=self.independences,
             unmeasured=[one.unmeasured for one in self._outcomes if one.unmeasured],
+            compiled=self.compiled,
             failed_tests=tuple(self._failed),
             calibrations=self._calibrations(),
         )
@@ -387,7 +412,10 @@ class Ledger:
         on_cpu = sum(_is_on_cpu(outcome.recorded) for outcome in self._outcomes)
         if on_cpu:
             parts.append(f"{on_cpu} measured on the CPU, with the wall timer")
-        return ["; ".join(parts)] if missing else []
+        unrun = sum(bool(outcome.compiled and not outcome.recorded) for outcome in self._outcomes)
+        if unrun:
+            parts.append(f"{unrun} compiled, not run: no times and no results without a GPU")
+        return ["; ".join(parts)] if missing or unrun else []
 
 
 def _is_on_cpu(recorded: Iterable[Recorded]) -> bool:

@@ -15,11 +15,19 @@ from numbers import Real
 from typing import Any
 
 from pytest_kernelperf.errors import OptionsError
+from pytest_kernelperf.model import ResourceLimits
 
 MARKER = "kernel_perf"
 TIMERS = ("device", "launch", "wall")
 L2_STATES = ("cold", "warm")
 PACES = ("paced", "sustained")
+#: What kernels can be compiled for without a GPU.
+TARGETS = ("sm_80", "sm_90", "sm_100")
+#: Classes of machine instructions that `resources=` can limit.
+INSTRUCTIONS = (
+    *("tensor_core", "warpgroup", "special_function", "local_memory", "global_memory"),
+    *("shared_memory", "barrier", "total"),
+)
 
 #: How much one call does: a number, or a function of the measured callable's arguments.
 Count = float | Callable[..., Any]
@@ -42,6 +50,7 @@ class Options:
         requires: "cuda" or "sm_90"; the test is skipped where one is missing.
         flops: Operations of one call, or a function of its arguments that counts them.
         moved_bytes: Bytes that one call reads and writes, or a function likewise.
+        resources: What the compiler may use; None where the test does not ask.
     """
 
     percentiles: tuple[float, ...] = (50.0,)
@@ -60,6 +69,7 @@ class Options:
     requires: tuple[str, ...] = ()
     flops: Count | None = None
     moved_bytes: Count | None = None
+    resources: ResourceLimits | None = None
 
 
 def parse_keywords(keywords: Mapping[str, Any], *, where: str = MARKER) -> dict[str, Any]:
@@ -112,6 +122,7 @@ def merge(layers: Iterable[Layer]) -> Options:
         max_time_s=merged.get("max_time"),
         requires=merged.get("requires", ()),
         moved_bytes=merged.get("bytes"),
+        resources=merged.get("resources"),
         **{name: merged[name] for name in plain if name in merged},
     )
 
@@ -295,6 +306,59 @@ def _requires(value: Any) -> tuple[str, ...]:
     return found
 
 
+def _resources(value: Any) -> ResourceLimits:
+    if not isinstance(value, Mapping):
+        raise OptionsError(
+            "expected a dictionary such as {'spills': 0, 'registers': 168} (an empty one compares "
+            f"with what is stored), got {value!r}"
+        )
+    checks: dict[str, Callable[[Any], Any]] = {
+        **dict.fromkeys(("spills", "registers", "shared_bytes", "warnings"), _limit),
+        "instructions": _instructions,
+        "targets": _targets_compiled,
+    }
+    found = {}
+    for name, limit in value.items():
+        if name not in checks:
+            raise OptionsError(_unknown("resource", str(name), checks))
+        try:
+            found[name] = checks[name](limit)
+        except OptionsError as error:
+            raise OptionsError(f"{name}: {error}") from None
+    return ResourceLimits(**found)
+
+
+def _limit(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise OptionsError(f"expected a whole number of at least 0, got {value!r}")
+    return value
+
+
+def _instructions(value: Any) -> dict[str, tuple[int | None, int | None]]:
+    if not isinstance(value, Mapping) or not value:
+        raise OptionsError(
+            "expected a dictionary of class to the most allowed, or to (least, most) with None "
+            f"for open, such as {{'local_memory': 0, 'warpgroup': (1, None)}}, got {value!r}"
+        )
+    found: dict[str, tuple[int | None, int | None]] = {}
+    for name, limit in value.items():
+        if name not in INSTRUCTIONS:
+            raise OptionsError(_unknown("instruction class", str(name), INSTRUCTIONS))
+        pair = limit if isinstance(limit, tuple) else (None, limit)
+        if len(pair) != 2 or pair == (None, None):
+            raise OptionsError(f"{name}: expected a number or (least, most), got {limit!r}")
+        least, most = (None if part is None else _limit(part) for part in pair)
+        found[name] = (least, most)
+    return found
+
+
+def _targets_compiled(value: Any) -> tuple[str, ...]:
+    found = tuple(_one_of("target", TARGETS)(name) for name in _sequence(value))
+    if not found:
+        raise OptionsError(f"expected at least one of {', '.join(TARGETS)}, got none")
+    return tuple(dict.fromkeys(found))
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "target_us": lambda value: number(value, "microseconds above 0"),
     "percentile": _percentile,
@@ -314,6 +378,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "requires": _requires,
     "flops": _count,
     "bytes": _count,
+    "resources": _resources,
 }
 
 

@@ -45,8 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         f"{MARKER}(*, target_us, percentile, targets, per, percentiles, max_regression, timer, l2, "
-        "pace, rounds, samples, max_time, mutates, check, deterministic, requires): measure this "
-        "test's kernel under --kernelperf and fail it if it became slower",
+        "pace, rounds, samples, max_time, mutates, check, deterministic, requires, resources): "
+        "measure this test's kernel under --kernelperf and fail it if it became slower",
     )
     try:
         settings = _settings(config)
@@ -65,7 +65,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     wrong = {id(item) for item in items if _marks(item) and not _is_marked_right(item)}
     dropped = []
-    if config.stash[SETTINGS].only:
+    if config.stash[SETTINGS].compile_only:
+        from pytest_kernelperf.stash import asks_for_resources
+
+        dropped = [item for item in items if not asks_for_resources(item)]
+        config.hook.pytest_deselected(items=dropped)
+    elif config.stash[SETTINGS].only:
         from pytest_kernelperf.stash import is_measured
 
         dropped = [item for item in items if not is_measured(item)]
@@ -106,11 +111,11 @@ def kernelperf(request: pytest.FixtureRequest) -> KernelPerf:
 
     item = request.node
     run = request.config.pluginmanager.getplugin(_RUN)
-    bench = run.bench() if isinstance(run, MeasuringRun) else None
+    measuring = run if isinstance(run, MeasuringRun) else None
     fixture = KernelPerf(
         layers=_layers(item),
-        place=bench.place(item.nodeid, item.path) if bench else None,
-        bench=bench,
+        place=measuring.bench().place(item.nodeid, item.path) if measuring else None,
+        bench=measuring.bench_for(item) if measuring else None,
         room=lambda: room_of(request.config),
         value_of=value_of,
     )
@@ -126,6 +131,7 @@ _FLAGS = {
     "update": "Accept what was measured as the new baseline; implies --kernelperf.",
     "update-new": "Store baselines only where there is none; implies --kernelperf.",
     "accept-regressions": "Let --kernelperf-update store slower times too.",
+    "compile-only": "Only compile the kernels of tests with resources=, as without a GPU.",
     "strict": "Fail what could not be judged: INCONCLUSIVE, NO_BASELINE, INCOMPARABLE.",
 }
 
@@ -185,7 +191,8 @@ def _register_run(config: pytest.Config, settings: Settings) -> None:
 
 
 def _refuse_several_workers(config: pytest.Config) -> None:
-    if config.getoption("dist", default="no") == "no":
+    is_timed = not config.stash[SETTINGS].compile_only
+    if not is_timed or config.getoption("dist", default="no") == "no":
         return
     # "3*popen" means three workers.
     specs = config.getoption("tx", default=None) or []
@@ -220,12 +227,16 @@ def _marks(item: pytest.Item) -> list[pytest.Mark]:
 
 def _is_marked_right(item: pytest.Item) -> bool:
     try:
-        _: Options = merge(_layers(item))
+        options: Options = merge(_layers(item))
     except OptionsError as error:
         from pytest_kernelperf.session import report_collection_error
 
         report_collection_error(item.config, item.nodeid, str(error))
         return False
+    if item.config.stash[SETTINGS].measuring:
+        from pytest_kernelperf.stash import OPTIONS
+
+        item.stash[OPTIONS] = options
     return True
 
 

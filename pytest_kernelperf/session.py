@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelperf import bench, ledger
+from pytest_kernelperf import bench, gpuless, ledger
+from pytest_kernelperf.bench import Bench
 from pytest_kernelperf.errors import KernelPerfError, KernelPerfFailure, OptionsError
 from pytest_kernelperf.escalation import Escalation, Workers
+from pytest_kernelperf.gpuless import GpulessBench
 from pytest_kernelperf.measure.watchdog import install as install_watchdog
 from pytest_kernelperf.model import Case, Status, Verdict
 from pytest_kernelperf.options import MARKER
@@ -23,8 +25,10 @@ from pytest_kernelperf.settings import Settings
 from pytest_kernelperf.stash import (
     BODY,
     FIXTURE,
+    GPULESS,
     HEADLINE,
     MISSING,
+    OPTIONS,
     SERVING,
     WORKERS,
     Body,
@@ -56,6 +60,7 @@ class MeasuringRun:
         self._escalation: Escalation | None = None
         arguments = getattr(config, "workerinput", {}).get(_WORKER_KEY)
         self._pool = Pool(launch_of(config, arguments), settings.hang_timeout_s)
+        self._gpuless: GpulessBench | None = None
         # Now, because later pytest captures the stream that a hang is reported to.
         install_watchdog(None, _faulthandler_timeout(config))
 
@@ -93,6 +98,28 @@ class MeasuringRun:
                 plans=lambda case: self.served.plans.get(case) if self.served else None,
             )
         return self._bench
+
+    def bench_for(self, item: pytest.Item) -> Bench | GpulessBench:
+        """
+        Return what measures a test, or what compiles its kernels where there is no GPU.
+        """
+        return item.stash.get(GPULESS, None) or self.bench()
+
+    # Around set-up too: fixtures make tensors.
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """
+        Run a test that asks for `resources=` on pretended GPUs, where there is no real one.
+        """
+        options = item.stash.get(OPTIONS, None)
+        if options is None or not gpuless.is_needed(options, self.settings):
+            return (yield)
+        if self._gpuless is None:
+            self._gpuless = GpulessBench(self.settings, ProgressLine(self.config))
+        item.stash[GPULESS] = self._gpuless
+        machine = self._gpuless.machine
+        with machine.on(gpuless.targets_for(options)[0]), machine.running():
+            return (yield)
 
     # Last, so that tests that -k or a node id left out cost nothing.
     @pytest.hookimpl(trylast=True)
@@ -141,8 +168,15 @@ class MeasuringRun:
         Raise a slow verdict after the test's body, as the test's own failure.
         """
         body = item.stash[BODY] = Body()
+        result: object = None
         try:
             result = yield
+        except Exception as error:
+            # On pretended GPUs a test is followed until it needs a value.
+            if GPULESS not in item.stash or not gpuless.is_for_want_of_a_value(error):
+                raise
+            if not item.stash[FIXTURE].compiled:
+                pytest.skip(f"without a GPU: {error}")
         finally:
             body.is_running = False
         # unittest keeps its tests' exceptions to itself until pytest asks for the report.
@@ -283,8 +317,9 @@ class MeasuringRun:
                 recorded=tuple(replace(one, body_passed=passed) for one in fixture.recorded),
                 comparisons=tuple(fixture.comparisons),
                 independences=tuple(fixture.independences),
+                compiled=tuple(fixture.compiled),
             )
-        is_unmeasured = fixture is None or not fixture.measured
+        is_unmeasured = fixture is None or not (fixture.measured or fixture.compiled)
         if passed and is_unmeasured and item.get_closest_marker(MARKER) and not _may_fail(item):
             return _with_unmeasured(outcome, place)
         return outcome

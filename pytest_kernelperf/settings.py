@@ -20,6 +20,11 @@ _INI_KEYWORDS = ("timer", "l2", "pace", "percentiles", "max_regression", "rounds
 _OPTION_KEYWORDS = ("timer", "rounds", "max_time")
 #: Settings of the run that are numbers and no keywords.
 _OWN = ("processes", "budget")
+#: What does nothing in a run that does not measure.
+_IDLE = (
+    *("strict", "compile_only", "baselines", "record", "json", "rounds", "timer", "max_time"),
+    *_OWN,
+)
 #: Keywords whose text form is numbers, or percentile=number pairs.
 _NUMERIC = frozenset({"percentiles", "max_regression", "rounds", "max_time"})
 
@@ -32,6 +37,7 @@ class Settings:
     Attributes:
         measuring: `--kernelperf`, or an update, which implies it.
         baselines: Where baselines lie; None = `baselines` under each test file's anchor.
+        compile_only: Only compile what is marked `resources=`, also where there is a GPU.
         defaults: The ini layer, below all marks.
         forced: The command line's layer, above all marks.
         hang_timeout_s: Longest a measured call may take before the run is ended; 0 = for ever.
@@ -45,6 +51,7 @@ class Settings:
     update_new: bool = False
     accept_regressions: bool = False
     strict: bool = False
+    compile_only: bool = False
     baselines: Path | None = None
     record: Path | None = None
     json: Path | None = None
@@ -88,6 +95,7 @@ def read_settings(
         update_new=update_new,
         accept_regressions=bool(option("accept_regressions")),
         strict=bool(option("strict") or ini("strict")),
+        compile_only=bool(option("compile_only")),
         baselines=baselines,
         record=_path(option("record"), folder),
         json=_path(option("json"), folder),
@@ -180,7 +188,7 @@ def _refuse_idle_options(option: Callable[[str], Any], *, measuring: bool, updat
         )
     if measuring:
         return
-    for name in ("strict", "baselines", "record", "json", "rounds", "timer", "max_time", *_OWN):
+    for name in _IDLE:
         if option(name):
             raise OptionsError(
                 f"--kernelperf-{name.replace('_', '-')} does nothing without --kernelperf: add it"

@@ -13,8 +13,9 @@ import pytest
 from pytest_kernelperf.bench import Room
 from pytest_kernelperf.escalation import Workers
 from pytest_kernelperf.fixture import KernelPerf
+from pytest_kernelperf.gpuless import GpulessBench
 from pytest_kernelperf.model import Case, Plan
-from pytest_kernelperf.options import MARKER
+from pytest_kernelperf.options import MARKER, Options
 
 
 @dataclass
@@ -50,6 +51,10 @@ HEADLINE = pytest.StashKey[str]()
 MISSING = pytest.StashKey[str]()
 #: The measuring room; a conftest of our own tests puts a scripted one here.
 ROOM = pytest.StashKey[Room]()
+#: A marked test's merged options.
+OPTIONS = pytest.StashKey[Options]()
+#: What compiles a test's kernels, where it runs on pretended GPUs.
+GPULESS = pytest.StashKey[GpulessBench]()
 #: Only in a fresh process of another run.
 SERVING = pytest.StashKey[Served]()
 #: The fresh processes; a conftest of our own tests puts scripted ones here.
@@ -74,6 +79,14 @@ def is_measured(item: pytest.Item) -> bool:
     """
     names = getattr(item, "fixturenames", ())
     return item.get_closest_marker(MARKER) is not None or "kernelperf" in names
+
+
+def asks_for_resources(item: pytest.Item) -> bool:
+    """
+    Return whether a marked test has `resources=`.
+    """
+    options = item.stash.get(OPTIONS, None)
+    return options is not None and options.resources is not None
 
 
 def has_measured(item: pytest.Item) -> bool:

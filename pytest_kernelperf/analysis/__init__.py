@@ -2,6 +2,7 @@
 Turns samples into intervals and one verdict; pure: no torch, clock, files, pytest, or chance.
 """
 
+from pytest_kernelperf.analysis.cause import explain
 from pytest_kernelperf.analysis.comparison import compare, judge_again
 from pytest_kernelperf.analysis.independence import contrast_again, contrast_inputs
 from pytest_kernelperf.analysis.intervals import interval_us
@@ -11,6 +12,7 @@ from pytest_kernelperf.analysis.noise import Noise, noise_from
 from pytest_kernelperf.analysis.pairing import judge_pair
 from pytest_kernelperf.analysis.percentiles import percentile_us
 from pytest_kernelperf.analysis.reasons import Reason
+from pytest_kernelperf.analysis.resources import judge_resources
 from pytest_kernelperf.analysis.roofline import physics_problem
 from pytest_kernelperf.analysis.verdicts import judge
 
@@ -21,10 +23,12 @@ __all__ = [
     "compare",
     "contrast_again",
     "contrast_inputs",
+    "explain",
     "interval_us",
     "judge",
     "judge_again",
     "judge_pair",
+    "judge_resources",
     "margins",
     "noise_from",
     "percentile_us",

@@ -66,5 +66,24 @@ BESIDE_BASELINES = frozenset(
     }
 )
 
+
+class ResourceReason(str, Enum):
+    """
+    Why what the compiler made of a call's kernels (`resources=`) has its status.
+    """
+
+    SAME_CODE = "SAME_CODE"
+    CODE_CHANGED = "CODE_CHANGED"
+    WITHIN_LIMITS = "WITHIN_LIMITS"
+    RESOURCE_LIMIT = "RESOURCE_LIMIT"
+    NEW_SPILLS = "NEW_SPILLS"
+    LOST_TENSOR_CORES = "LOST_TENSOR_CORES"
+    SERIALISED_PRODUCTS = "SERIALISED_PRODUCTS"
+    LOWER_OCCUPANCY = "LOWER_OCCUPANCY"
+    OTHER_COMPILER = "OTHER_COMPILER"
+    DOES_NOT_COMPILE = "DOES_NOT_COMPILE"
+    NOTHING_STORED = "NOTHING_STORED"
+
+
 #: Said inside a sentence, beside whatever the reason is.
 MARGIN_BELOW_NOISE = "MARGIN_BELOW_NOISE"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pytest_kernelperf.analysis.reasons import Reason
 from pytest_kernelperf.model import Interval, Roofline, Status, Verdict
-from pytest_kernelperf.units import format_percent, format_us
+from pytest_kernelperf.units import format_percent, format_percentile, format_us
 
 #: What a percentile that is only shown has instead of a status.
 NOT_JUDGED_TEXT = "not judged"
@@ -26,7 +26,22 @@ def verdict_text(verdict: Verdict) -> str:
     Return the status, with the reason where that is a reservation.
     """
     text = status_text(verdict)
-    return f"{text} {verdict.reason}" if verdict.reason in _QUALIFYING else text
+    shown = verdict.reason in _QUALIFYING or is_compiled(verdict)
+    return f"{text} {verdict.reason}" if shown and verdict.reason != text else text
+
+
+def is_compiled(verdict: Verdict) -> bool:
+    """
+    Return whether a verdict is on what the compiler made, and so on no percentile.
+    """
+    return verdict.case.timer == "compile"
+
+
+def percentile_text(verdict: Verdict) -> str:
+    """
+    Return "P50", or "-" where nothing was timed.
+    """
+    return "-" if is_compiled(verdict) else format_percentile(verdict.percentile)
 
 
 def time_interval(interval: Interval | None) -> str:

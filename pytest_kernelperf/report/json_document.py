@@ -15,6 +15,7 @@ from pytest_kernelperf.analysis.proof import Proof
 from pytest_kernelperf.model import (
     NOT_JUDGED,
     Comparison,
+    Compiled,
     Environment,
     Independence,
     Interval,
@@ -37,6 +38,7 @@ def run_json(
     *,
     independences: Sequence[Independence] = (),
     unmeasured: Sequence[Verdict] = (),
+    compiled: Sequence[Compiled] = (),
     failed_tests: Sequence[str] = (),
     calibrations: Mapping[str, Proof] | None = None,
 ) -> str:
@@ -49,6 +51,7 @@ def run_json(
         exit_failed: Whether the run ends with a status of failure.
         independences: `data_independence` results of the same run.
         unmeasured: Verdicts of tests that should have measured and did not.
+        compiled: What the compiler made of kernels, with verdicts.
         failed_tests: Names of tests that failed, by a verdict or otherwise.
         calibrations: What is proven about the gate, by the slug of the card model.
     """
@@ -62,9 +65,10 @@ def run_json(
         "kind": "kernelperf-results",
         "exit_failed": exit_failed,
         "failed_tests": list(failed_tests),
-        "counts": _counts([*verdicts, *unmeasured]),
+        "counts": _counts([*verdicts, *unmeasured, *(c.verdict for c in compiled if c.verdict)]),
         "measurements": [_measurement(record, environments) for record in recorded],
         "unmeasured": [{**_case(each), **_verdict(each)} for each in unmeasured],
+        "compiled": [_compiled(each) for each in compiled],
         "comparisons": [_comparison(each) for each in comparisons],
         "data_independence": [_independence(each) for each in independences],
         "environments": [asdict(each) for each in environments],
@@ -169,6 +173,16 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
 
 def _case(verdict: Verdict) -> Mapping[str, Any]:
     return {**asdict(verdict.case), "key": verdict.case.key}
+
+
+def _compiled(compiled: Compiled) -> dict[str, Any]:
+    verdict = compiled.verdict
+    return {
+        **asdict(compiled.case),
+        "kernels": [asdict(kernel) for kernel in compiled.kernels],
+        "failure": compiled.failure,
+        "verdict": _verdict(verdict) if verdict else None,
+    }
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

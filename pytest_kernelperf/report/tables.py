@@ -14,6 +14,7 @@ from pytest_kernelperf.model import Entry, Reference, Status, Verdict
 from pytest_kernelperf.report.cells import (
     change_with_interval,
     limit_text,
+    percentile_text,
     share_text,
     target_text,
     time_with_interval,
@@ -122,7 +123,7 @@ def _verdict_row(verdict: Verdict, previous: Verdict | None, *, with_file: bool)
     cells = (
         "" if same_test else name,
         "" if same_case else timer,
-        format_percentile(verdict.percentile),
+        percentile_text(verdict),
         time_with_interval(verdict.time_us, verdict.interval_us),
         format_us(verdict.baseline_us),
         change_with_interval(verdict.change, verdict.change_interval),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_kernelperf.analysis.reasons import BESIDE_BASELINES, MARGIN_BELOW_NOISE, Reason
 from pytest_kernelperf.model import NOT_JUDGED, Change, Recorded, Status, Verdict
+from pytest_kernelperf.report.cells import is_compiled
 from pytest_kernelperf.units import format_percent, format_percentile, format_us
 
 _QUIET = frozenset({Status.UNCHANGED, Status.IMPROVED})
@@ -76,6 +77,8 @@ def headline(verdicts: Sequence[Verdict]) -> str:
         verdicts: Those that fail the test, at least one.
     """
     first = verdicts[0]
+    if is_compiled(first):
+        return f"{first.status.value} [{first.case.l2}] {first.reason}: {first.sentence}"
     if first.status is Status.NOT_MEASURED:
         return f"{first.status.value} {first.sentence}"
     head = f"{first.status.value} {format_percentile(first.percentile)} [{first.case.timer}]"
@@ -136,7 +139,9 @@ def _first_launch_line(recorded: Recorded) -> str:
 def _paragraph(verdict: Verdict, command: str) -> str:
     case = verdict.case
     head = f"{verdict.status.value} {case.label} [{case.timer}]"
-    if verdict.status is not Status.NOT_MEASURED:
+    if is_compiled(verdict):
+        head = f"{verdict.status.value} {case.label} [{case.l2}]"
+    elif verdict.status is not Status.NOT_MEASURED:
         head += f" {format_percentile(verdict.percentile)}"
     if verdict.reason != verdict.status.value:
         head += f" ({verdict.reason})"

@@ -14,6 +14,7 @@ from pytest_kernelperf.model import Case, Entry, Process, Round
 from pytest_kernelperf.store import files
 from pytest_kernelperf.store.document import SCHEMA_VERSION, Document, decode, encode
 from pytest_kernelperf.store.entries import entry_from, put_entry, timer_of
+from pytest_kernelperf.store.resources import is_target
 
 #: More names than this in a hint help nobody.
 MAX_HINTS = 3
@@ -96,7 +97,8 @@ class Baselines:
         self._check_root()
         if not self.root.exists():
             return []
-        return sorted(folder.name for folder in _listed(self.root) if folder.is_dir())
+        folders = (folder.name for folder in _listed(self.root) if folder.is_dir())
+        return sorted(name for name in folders if not is_target(name))
 
     def files(self, slug: str) -> list[str]:
         """

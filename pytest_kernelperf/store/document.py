@@ -8,6 +8,8 @@ is wrong; what types can't say is checked in `entries.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
 
 import msgspec
 
@@ -155,6 +157,10 @@ def encode(document: Document) -> bytes:
         for process in _process_documents(entry)
     }
     plain = msgspec.to_builtins(document)
+    for entry, stored in zip(plain["entries"].values(), document.entries.values(), strict=True):
+        _shorten_kernels(entry["reference"], stored.reference.kernels)
+        if stored.latest is not None and stored.latest.kernels is not None:
+            _shorten_kernels(entry["latest"], stored.latest.kernels)
     plain["environments"] = {k: v for k, v in plain["environments"].items() if k in used}
     return to_text(plain, first="schema_version").encode()
 
@@ -164,3 +170,17 @@ def _process_documents(entry: EntryDocument) -> Iterable[ProcessDocument]:
     for process in entry.latest.processes if entry.latest else ():
         if isinstance(process, ProcessDocument):
             yield process
+
+
+def kernel_document(kernel: Kernel) -> dict[str, Any]:
+    """
+    Return a kernel's fields; those that came after the first version only where they say something.
+    """
+    every = asdict(kernel)
+    always = ("name", "registers", "spills", "shared_bytes", "code_hash")
+    return {name: value for name, value in every.items() if value or name in always}
+
+
+def _shorten_kernels(plain: dict[str, Any], kernels: Iterable[Kernel]) -> None:
+    if "kernels" in plain:
+        plain["kernels"] = [kernel_document(kernel) for kernel in kernels]

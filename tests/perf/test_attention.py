@@ -64,7 +64,12 @@ counted = kernel_perf(flops=count_flops, bytes=count_bytes)
 @pytest.mark.parametrize("seqlen", [128, 256, 512])
 @counted
 @kernel_perf(
-    target_us=5, per="batch", percentiles=(50, 95, 99), timer=("device", "launch"), requires="sm_90"
+    target_us=5,
+    per="batch",
+    percentiles=(50, 95, 99),
+    timer=("device", "launch"),
+    requires="sm_90",
+    resources={"spills": 0, "warnings": 0, "targets": "sm_90"},
 )
 def test_attention(kernelperf, seqlen, batch):
     """

@@ -200,4 +200,4 @@ def test_the_marker_is_registered_for_strict_runs(project):
     result = project.run("--strict-markers", "--markers")
 
     assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(["@pytest.mark.kernel_perf(*target_us*requires): measure*"])
+    result.stdout.fnmatch_lines(["@pytest.mark.kernel_perf(*target_us*resources): measure*"])

@@ -19,8 +19,9 @@ ALLOWED = {
     "errors": set(),
     "units": set(),
     "model": set(),
-    "options": {"errors"},
+    "options": {"errors", "model"},
     "settings": {"errors", "options"},
+    "resources": {"errors", "model", "units"},
     "measure": {"errors", "model", "units"},
     "analysis": {"errors", "model", "units"},
     "store": {"errors", "model", "units", "analysis"},
@@ -30,11 +31,13 @@ ALLOWED = {
 ALLOWED["work"] = ALLOWED["gate"] | {"options", "measure"}
 ALLOWED["comparing"] = {"errors", "model", "measure"}
 ALLOWED["provenance"] = set()
+ALLOWED["compiled"] = {"errors", "model", "analysis", "store", "resources"}
 ALLOWED["bench"] = ALLOWED["gate"] | {
-    *("options", "settings", "measure", "gate", "work", "comparing", "provenance")
+    *("options", "settings", "measure", "gate", "work", "comparing", "provenance", "compiled")
 }
+ALLOWED["gpuless"] = ALLOWED["bench"] | {"bench", "resources"}
 ALLOWED["results"] = ALLOWED["bench"] | {"bench"}
-ALLOWED["fixture"] = ALLOWED["results"] | {"comparing", "results"}
+ALLOWED["fixture"] = ALLOWED["results"] | {"comparing", "results", "gpuless"}
 ALLOWED["ledger"] = ALLOWED["bench"] | {"bench", "report"}
 ALLOWED["progress"] = set()
 ALLOWED["escalation"] = {"errors", "model", "analysis"}
@@ -46,7 +49,10 @@ ALLOWED["plugin"] = ALLOWED["session"] | {"session"}
 ALLOWED["doctor"] = ALLOWED["gate"] | {"measure", "report"}
 ALLOWED["calibration"] = ALLOWED["session"] | {"session"}
 ALLOWED["side_by_side"] = ALLOWED["gate"]
-ALLOWED["cli"] = ALLOWED["gate"] | {"gate", "report", "doctor", "calibration", "side_by_side"}
+ALLOWED["cli_resources"] = {"errors", "model", "report", "store"}
+ALLOWED["cli"] = ALLOWED["gate"] | {
+    *("gate", "report", "doctor", "calibration", "side_by_side", "cli_resources")
+}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {"errors", "fixture"}
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_kernelperf
 from pytest_kernelperf.analysis.margins import default_margin, floor_margin, goal
 from pytest_kernelperf.analysis.noise import Noise, ProcessLogs, fixed_prior
-from pytest_kernelperf.analysis.reasons import MARGIN_BELOW_NOISE, Reason
+from pytest_kernelperf.analysis.reasons import MARGIN_BELOW_NOISE, Reason, ResourceReason
 from pytest_kernelperf.model import Status
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +40,8 @@ def test_all_reasons_are_documented_and_no_other() -> None:
 
     documented = [row[0] for row in table_under("Reason codes")]
 
-    assert {reason.value for reason in Reason} | beyond == set(documented)
+    coded = {reason.value for reason in (*Reason, *ResourceReason)}
+    assert coded | beyond == set(documented)
     assert len(documented) == len(set(documented))
 
 
@@ -55,7 +56,9 @@ def test_all_problems_are_documented_and_no_other() -> None:
 
 
 def test_codes_are_capitals() -> None:
-    assert all(re.fullmatch(r"[A-Z]+(_[A-Z]+)*", reason.value) for reason in Reason)
+    assert all(
+        re.fullmatch(r"[A-Z]+(_[A-Z]+)*", reason.value) for reason in (*Reason, *ResourceReason)
+    )
 
 
 EDGES = {"P50": 50.0, "up to P75": 75.0, "up to P97": 97.0, "above": 99.0}

@@ -1,0 +1,139 @@
+"""
+Judges what the compiler made of a call's kernels: against limits, and against what is stored.
+
+Only what always costs speed fails: a kernel that does not compile, a limit passed, new spills,
+products that left the tensor cores or were serialised, fewer warps per SM. Everything else that
+changed is told, and times are left to tell whether it matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pytest_kernelperf.analysis.kernels import differences, have_same_code
+from pytest_kernelperf.analysis.reasons import ResourceReason
+from pytest_kernelperf.model import Case, Kernel, ResourceLimits, Status, Verdict
+
+_STORE = "store them with --kernelperf-update-new"
+
+
+def judge_resources(
+    case: Case,
+    kernels: Sequence[Kernel],
+    limits: ResourceLimits,
+    stored: Sequence[Kernel] | None,
+    failure: str = "",
+) -> Verdict:
+    """
+    Judge one call's kernels for one target.
+
+    Args:
+        case: Whose kernels; its timer is "compile".
+        kernels: What was compiled now.
+        limits: What the test allows.
+        stored: What the baseline holds; None if it holds none.
+        failure: Why a kernel did not compile; "" if all did.
+    """
+    status, reason, sentence = _judged(kernels, limits, stored, failure)
+    return Verdict(case, 50.0, status, reason.value, sentence)
+
+
+def _judged(
+    kernels: Sequence[Kernel],
+    limits: ResourceLimits,
+    stored: Sequence[Kernel] | None,
+    failure: str,
+) -> tuple[Status, ResourceReason, str]:
+    if failure:
+        return Status.INVALID, ResourceReason.DOES_NOT_COMPILE, failure
+    passed = list(_passed_limits(kernels, limits))
+    if passed:
+        return Status.MISSED_TARGET, ResourceReason.RESOURCE_LIMIT, "; ".join(passed)
+    if stored is None:
+        return _without_stored(kernels, limits)
+    if have_same_code(stored, kernels):
+        return Status.UNCHANGED, ResourceReason.SAME_CODE, "The machine code is the stored one."
+    worse = list(_worse(stored, kernels))
+    changed = "; ".join(differences(stored, kernels)) or "nothing that is counted"
+    compilers = {one.compiler for one in stored}, {one.compiler for one in kernels}
+    if worse and compilers[0] != compilers[1]:
+        return (
+            Status.INCOMPARABLE,
+            ResourceReason.OTHER_COMPILER,
+            f"Worse than what another compiler made ({changed}): accept it with "
+            "--kernelperf-update, or compile with the stored version.",
+        )
+    if worse:
+        return Status.REGRESSED, worse[0], f"Against the stored kernels: {changed}."
+    return (
+        Status.UNCHANGED,
+        ResourceReason.CODE_CHANGED,
+        f"Other machine code, none worse: {changed}.",
+    )
+
+
+def _without_stored(
+    kernels: Sequence[Kernel], limits: ResourceLimits
+) -> tuple[Status, ResourceReason, str]:
+    seen = ", ".join(dict.fromkeys(kernel.name for kernel in kernels))
+    if _has_limits(limits):
+        sentence = f"All limits hold for {seen}; no kernels are stored to compare with: {_STORE}."
+        return Status.UNCHANGED, ResourceReason.WITHIN_LIMITS, sentence
+    return (
+        Status.NO_BASELINE,
+        ResourceReason.NOTHING_STORED,
+        f"No kernels are stored to compare {seen} with: {_STORE}, or set limits in resources=.",
+    )
+
+
+def _has_limits(limits: ResourceLimits) -> bool:
+    numbers = (limits.spills, limits.registers, limits.shared_bytes, limits.warnings)
+    return bool(limits.instructions) or any(number is not None for number in numbers)
+
+
+def _passed_limits(kernels: Sequence[Kernel], limits: ResourceLimits) -> Iterator[str]:
+    for kernel in kernels:
+        for name in ("spills", "registers", "shared_bytes"):
+            most, got = getattr(limits, name), getattr(kernel, name)
+            if most is not None and got is not None and got > most:
+                yield f"{kernel.name}: {name} {got}, at most {most} allowed"
+        if limits.warnings is not None and len(kernel.warnings) > limits.warnings:
+            yield f"{kernel.name}: the assembler warns {'; '.join(kernel.warnings)}"
+    for name, (least, most) in limits.instructions.items():
+        got = _total(kernels, name)
+        if least is not None and got < least:
+            yield f"{got} {name} instructions, at least {least} wanted"
+        if most is not None and got > most:
+            yield f"{got} {name} instructions, at most {most} allowed"
+
+
+def _worse(before: Sequence[Kernel], after: Sequence[Kernel]) -> Iterator[ResourceReason]:
+    if _most_spilled(after) > _most_spilled(before):
+        yield ResourceReason.NEW_SPILLS
+    lost = _total(after, "tensor_core") == 0 < _total(before, "tensor_core")
+    left = _total(after, "warpgroup") < _total(before, "warpgroup")
+    if lost or (left and _single_warp(after) > _single_warp(before)):
+        yield ResourceReason.LOST_TENSOR_CORES
+    if _warned(after) - _warned(before):
+        yield ResourceReason.SERIALISED_PRODUCTS
+    if [one.name for one in before] == [one.name for one in after] and any(
+        (new.warps_per_sm or 0) < (old.warps_per_sm or 0)
+        for old, new in zip(before, after, strict=True)
+    ):
+        yield ResourceReason.LOWER_OCCUPANCY
+
+
+def _total(kernels: Sequence[Kernel], name: str) -> int:
+    return sum(kernel.instructions.get(name, 0) for kernel in kernels)
+
+
+def _single_warp(kernels: Sequence[Kernel]) -> int:
+    return _total(kernels, "tensor_core") - _total(kernels, "warpgroup")
+
+
+def _most_spilled(kernels: Sequence[Kernel]) -> int:
+    return max((kernel.spills or 0 for kernel in kernels), default=0)
+
+
+def _warned(kernels: Sequence[Kernel]) -> set[str]:
+    return {text for kernel in kernels for text in kernel.warnings}

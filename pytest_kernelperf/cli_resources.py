@@ -1,0 +1,121 @@
+"""
+`kernelperf resources`: has pytest compile the kernels of marked tests, and shows what came out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from pytest_kernelperf.errors import ResourcesUnavailableError
+from pytest_kernelperf.model import FAILING, Case, Compiled, Kernel, Status
+from pytest_kernelperf.report.resources_table import resources_table
+from pytest_kernelperf.store.files import check_writable, write_bytes
+
+#: What pytest ends with where all it was asked for was run.
+_RAN = (0, 1)
+#: Folders that hold no tests of this project.
+_SKIPPED = ("node_modules", "build", "dist", "venv", "site-packages")
+
+
+@click.command()
+@click.argument("tests", nargs=-1, metavar="[TESTS]...")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write it all."
+)
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Processes; needs pytest-xdist."
+)
+@click.pass_context
+def resources(
+    ctx: click.Context, tests: Sequence[str], json_file: Path | None, workers: int | None
+) -> None:
+    """
+    Compile the Triton kernels of tests marked resources=, without a GPU, and judge the outcome.
+
+    TESTS are what pytest takes: files, folders, file::test. Default: all test files below this
+    folder that mention resources=.
+    """
+    if json_file is not None:
+        check_writable(json_file)
+    chosen = list(tests) or [str(path) for path in sorted(_marked_files(Path.cwd()))]
+    if not chosen:
+        raise ResourcesUnavailableError(
+            "no test file below this folder mentions resources=: mark a test "
+            "@kernel_perf(resources={}), or name the tests"
+        )
+    document = _compile(chosen, workers or _default_workers())
+    if json_file is not None:
+        write_bytes(json_file, msgspec.json.format(msgspec.json.encode(document), indent=1))
+    compiled = [_read(one) for one in document]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
+    click.echo(resources_table(compiled, width=width, color=False))
+    failing = [one["verdict"] for one in document if Status(one["verdict"]["status"]) in FAILING]
+    for one in document:
+        if one["verdict"] in failing:
+            verdict = one["verdict"]
+            click.echo(
+                f"{verdict['status']} {one['file']}::{one['test']} [{one['l2']}] "
+                f"({verdict['reason']}): {verdict['sentence']}"
+            )
+    click.echo(f"kernelperf: {len(document)} compiled, {len(failing)} failed")
+    ctx.exit(1 if failing else 0)
+
+
+def _compile(tests: Sequence[str], workers: int) -> list[dict[str, Any]]:
+    """
+    Run pytest on the tests and return what its JSON document says of compiled kernels.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run.json"
+        command = [sys.executable, "-m", "pytest", "--kernelperf", "--kernelperf-compile-only"]
+        command += ["-q", "--no-header", f"--kernelperf-json={out}", *tests]
+        if workers > 1:
+            command += ["-n", str(workers)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode not in _RAN or not out.is_file():
+            raise ResourcesUnavailableError(
+                f"pytest could not compile {' '.join(tests)} (exit status {done.returncode}):\n"
+                f"{(done.stdout + done.stderr).strip()}"
+            )
+        found: list[dict[str, Any]] = msgspec.json.decode(out.read_bytes())["compiled"]
+    if not found:
+        raise ResourcesUnavailableError(
+            f"no kernel was compiled for {' '.join(tests)}; pytest said:\n{done.stdout.strip()}"
+        )
+    return found
+
+
+def _read(document: dict[str, Any]) -> Compiled:
+    case = {name: document[name] for name in ("file", "test", "name", "timer", "l2", "pace")}
+    return Compiled(
+        case=Case(**case),
+        kernels=msgspec.convert(document["kernels"], tuple[Kernel, ...]),
+        failure=document["failure"],
+    )
+
+
+def _marked_files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith(".") and path.name not in _SKIPPED:
+            yield from _marked_files(path)
+        elif path.name.startswith("test_") and path.suffix == ".py":
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if "@kernel_perf(" in text and "resources=" in text:
+                yield path
+
+
+def _default_workers() -> int:
+    # Half: ptxas runs beside the compiler.
+    has_xdist = importlib.util.find_spec("xdist") is not None
+    return max(1, min(4, (os.cpu_count() or 1) // 2 + 1)) if has_xdist else 1

@@ -1,0 +1,147 @@
+"""
+Has what the compiler made of a test's kernels judged and stored; with a GPU or without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kernelperf.errors import KernelPerfError
+from pytest_kernelperf.model import (
+    Case,
+    Change,
+    Compiled,
+    Kernel,
+    Measurement,
+    ResourceLimits,
+    Status,
+    UpdateMode,
+)
+
+if TYPE_CHECKING:
+    from pytest_kernelperf.resources import Launch
+
+
+@contextmanager
+def launches_on(device: str) -> Iterator[list[Launch]]:
+    """
+    Collect the Triton launches of a measurement's first calls; none where there is no GPU.
+    """
+    import importlib.util
+
+    if device == "cpu" or importlib.util.find_spec("triton") is None or not _has_gpu():
+        yield []
+        return
+    from pytest_kernelperf.resources import watch_launches
+
+    with watch_launches() as seen:
+        yield seen
+
+
+def read_launches(launches: Sequence[Launch]) -> tuple[Kernel, ...]:
+    """
+    Return what was launched, as far as it can be read; a measurement does not fail for the rest.
+    """
+    from pytest_kernelperf.resources import read_kernel
+
+    found = []
+    for one in launches:
+        try:
+            found.append(read_kernel(one))
+        except (KernelPerfError, ValueError):
+            continue
+    return tuple(found)
+
+
+def with_resources(measurement: Measurement, read: Sequence[Kernel]) -> Measurement:
+    """
+    Return a measurement whose kernels carry what was read of their launches.
+    """
+    from pytest_kernelperf.resources import complete
+
+    return replace(measurement, kernels=complete(measurement.kernels, read))
+
+
+def compiled_of(measurement: Measurement, read: Sequence[Kernel]) -> Compiled:
+    """
+    Return what the compiler made of a measured call's Triton kernels.
+
+    Args:
+        measurement: Of the call, with resources.
+        read: All that was launched, by several calls: where the driver named no kernels.
+    """
+    of_call = tuple(kernel for kernel in measurement.kernels if kernel.target)
+    kernels = of_call or tuple(one for at, one in enumerate(read) if one not in read[:at])
+    target = kernels[0].target if kernels else "-"
+    case = replace(measurement.case, timer="compile", l2=target, pace="-", inputs=())
+    failure = "" if kernels else "No launch of a Triton kernel was seen: take resources= off."
+    return Compiled(case, kernels, failure)
+
+
+def judged(compiled: Compiled, limits: ResourceLimits, root: Path) -> Compiled:
+    """
+    Return what was compiled with its verdict.
+
+    Args:
+        compiled: For one target.
+        limits: What the test allows.
+        root: The folder of baselines.
+    """
+    from pytest_kernelperf.analysis import judge_resources
+    from pytest_kernelperf.store.resources import load_resources
+
+    case = compiled.case
+    stored = load_resources(root, case.l2, case.file).get(stored_key(case))
+    verdict = judge_resources(case, compiled.kernels, limits, stored, compiled.failure)
+    return replace(compiled, verdict=verdict)
+
+
+def update_resources(root: Path, compiled: Sequence[Compiled], mode: UpdateMode) -> list[Change]:
+    """
+    Store what was compiled, as far as the rules of an update allow.
+
+    Raises:
+        KernelPerfError: If a file can't be read or written.
+    """
+    from pytest_kernelperf.store.resources import load_resources, store_resources
+
+    changes = []
+    for one in compiled:
+        case, status = one.case, one.verdict.status if one.verdict else Status.INVALID
+        is_new = stored_key(case) not in load_resources(root, case.l2, case.file)
+        action, sentence = _decided(status, mode, is_new=is_new)
+        if one.verdict and one.verdict.reason == "SAME_CODE":
+            continue
+        if action in ("added", "moved"):
+            store_resources(root, case.l2, case.file, {stored_key(case): one.kernels})
+        changes.append(Change(case, action, sentence))
+    return changes
+
+
+def _decided(status: Status, mode: UpdateMode, *, is_new: bool) -> tuple[str, str]:
+    if status in (Status.INVALID, Status.MISSED_TARGET):
+        return "refused", f"{status.value}: mend the kernel first"
+    if is_new:
+        return "added", "compiled kernels stored"
+    if mode.new_only:
+        return "kept", "there are stored kernels already"
+    if status is Status.REGRESSED and not mode.accept_regressions:
+        return "refused", "REGRESSED: add --kernelperf-accept-regressions if that is meant"
+    return "moved", "compiled kernels replaced"
+
+
+def stored_key(case: Case) -> str:
+    """
+    Return the name under which a case's kernels are stored.
+    """
+    return f"{case.test} {case.name}".strip()
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())

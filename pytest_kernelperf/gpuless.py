@@ -1,0 +1,159 @@
+"""
+Takes the place of the bench where there is no GPU: compiles a test's kernels and has them judged.
+
+The test's body runs on a machine of pretended GPUs up to where it needs a value; what it measures
+is called once per target.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_kernelperf.bench import baselines_root
+from pytest_kernelperf.compiled import judged
+from pytest_kernelperf.errors import KernelPerfError, NoValueError
+from pytest_kernelperf.model import (
+    Case,
+    Compiled,
+    Kernel,
+    ResourceLimits,
+)
+from pytest_kernelperf.options import TARGETS
+from pytest_kernelperf.resources.machine import Machine
+
+if TYPE_CHECKING:
+    from pytest_kernelperf.bench import Place
+    from pytest_kernelperf.measure import Subject
+    from pytest_kernelperf.model import Comparison, Independence, Recorded
+    from pytest_kernelperf.options import Options
+    from pytest_kernelperf.settings import Settings
+
+
+def is_needed(options: Options, settings: Settings) -> bool:
+    """
+    Return whether a test asks what the compiler makes of it, and no GPU is there or to be used.
+    """
+    if options.resources is None:
+        return False
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("triton") is None:
+        return False
+    import torch
+
+    return settings.compile_only or not torch.cuda.is_available()
+
+
+def is_for_want_of_a_value(error: BaseException) -> bool:
+    """
+    Return whether an error came of a value that a stand-in does not have, at first hand or later.
+    """
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, NoValueError):
+        found = found.__cause__ or found.__context__
+    return found is not None
+
+
+def targets_for(options: Options) -> tuple[str, ...]:
+    """
+    Return what a test's kernels are compiled for: as named, or all that `requires` lets run.
+    """
+    limits = options.resources or ResourceLimits()
+    if limits.targets:
+        return limits.targets
+    needed = [_number(name) for name in options.requires if name.startswith("sm_")]
+    return tuple(target for target in TARGETS if _number(target) >= max(needed, default=0))
+
+
+class GpulessBench:
+    """
+    Has the `measure` of a bench; instead of times it brings what was compiled.
+
+    Args:
+        settings: What the run was asked to do.
+        progress: Gets a short text now and then.
+    """
+
+    def __init__(self, settings: Settings, progress: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.machine = Machine()
+        self._progress = progress
+        self._compiled: list[Compiled] = []
+
+    def measure(
+        self, place: Place, subject: Subject, options: Options, *, per: float, name: str
+    ) -> tuple[Any, tuple[Recorded, ...]]:
+        """
+        Compile what a callable launches, for each target of its options, and judge it.
+
+        Returns:
+            The callable's output, a stand-in without content, and no records.
+        """
+        output = None
+        limits = options.resources or ResourceLimits()
+        for target in reversed(targets_for(options)):
+            self._progress(f"{place.test} {name}".strip() + f": compiling for {target}")
+            output, kernels, failure = self._compile(subject, target)
+            case = Case(place.file, place.test, name, "compile", target, "-")
+            root = baselines_root(self.settings, place.path)
+            self._compiled.append(judged(Compiled(case, kernels, failure), limits, root))
+        self._progress("")
+        if all(one.failure for one in self._compiled):
+            raise NoValueError("no kernel was compiled, so there is no output to go on with")
+        return output, ()
+
+    def compare(self, *args: Any, **kwargs: Any) -> tuple[Mapping[str, Any], Comparison]:
+        """
+        Refuse: nothing is timed here.
+
+        Raises:
+            NoValueError: Always.
+        """
+        raise NoValueError("kernelperf.compare compares times, and without a GPU there are none")
+
+    def contrast_inputs(self, *args: Any, **kwargs: Any) -> tuple[Mapping[str, Any], Independence]:
+        """
+        Refuse, as `compare` does.
+
+        Raises:
+            NoValueError: Always.
+        """
+        raise NoValueError("data_independence compares times, and without a GPU there are none")
+
+    def take_compiled(self) -> tuple[Compiled, ...]:
+        """
+        Return what was compiled since this was last asked.
+        """
+        taken, self._compiled = tuple(self._compiled), []
+        return taken
+
+    def _compile(self, subject: Subject, target: str) -> tuple[Any, tuple[Kernel, ...], str]:
+        from pytest_kernelperf.measure.subject import arguments_of
+        from pytest_kernelperf.resources import read_kernel, watch_launches
+        from pytest_kernelperf.resources.tensors import moved
+
+        with self.machine.on(target) as index:
+            args, kwargs = moved(arguments_of(subject), index)
+            try:
+                with watch_launches(compiling=True) as launches:
+                    output = subject.fn(*args, **kwargs)
+                kernels = tuple(read_kernel(one) for one in launches)
+            except NoValueError:
+                raise
+            except KernelPerfError as error:
+                return None, (), f"Does not compile for {target}: {error}"
+        if not kernels:
+            return output, (), _no_kernel(target)
+        return output, kernels, ""
+
+
+def _no_kernel(target: str) -> str:
+    return (
+        f"On {target} the call launched no Triton kernel, so there is nothing to compile: take "
+        "resources= off this test, or name the targets that have one, "
+        "resources={'targets': ('sm_90',)}."
+    )
+
+
+def _number(target: str) -> int:
+    return int(target.removeprefix("sm_"))

@@ -1,0 +1,70 @@
+"""
+What the compiler made of kernels, as a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pytest_kernelperf.model import Compiled, Kernel
+from pytest_kernelperf.report.layout import Column, Row, draw, drop
+
+_COLUMNS = (
+    Column("kernel", folds=True),
+    Column("target"),
+    Column("registers", right=True),
+    Column("spills", right=True),
+    Column("shared", right=True),
+    Column("warps/SM", right=True),
+    Column("tensor core", right=True),
+    Column("special", right=True),
+    Column("local", right=True),
+    Column("global", right=True),
+    Column("all", right=True),
+    Column("code"),
+)
+_NARROWING = tuple(map(drop, ("special", "global", "all", "local", "target", "tensor core")))
+#: Digits of the machine code's hash that tell two kernels of one table apart.
+_SHOWN = 8
+
+
+def resources_table(compiled: Sequence[Compiled], *, width: int, color: bool) -> str:
+    """
+    Return a row per kernel, equal ones once; below it their constants, warnings and failures.
+    """
+    kernels = list({(one.target, one.code_hash): one for one in _kernels(compiled)}.values())
+    table = draw(_COLUMNS, [_row(one) for one in kernels], _NARROWING, width=width, color=color)
+    lines = [table] if kernels else []
+    lines += [f"{one.name} {one.code_hash[:_SHOWN]}: {_constants(one)}" for one in kernels]
+    lines += [f"{one.name} {one.code_hash[:_SHOWN]}: {w}" for one in kernels for w in one.warnings]
+    compilers = dict.fromkeys(one.compiler for one in kernels if one.compiler)
+    lines += [f"compiled by {compiler}" for compiler in compilers]
+    lines += [f"{one.case.label} [{one.case.l2}]: {one.failure}" for one in compiled if one.failure]
+    return "\n".join(lines)
+
+
+def _kernels(compiled: Iterable[Compiled]) -> Iterator[Kernel]:
+    for one in compiled:
+        yield from one.kernels
+
+
+def _row(kernel: Kernel) -> Row:
+    mix = kernel.instructions
+    counts = ("tensor_core", "special_function", "local_memory", "global_memory", "total")
+    numbers = (kernel.registers, kernel.spills, kernel.shared_bytes, kernel.warps_per_sm)
+    cells = (
+        kernel.name,
+        kernel.target,
+        *(_number(number) for number in numbers),
+        *(_number(mix.get(name)) for name in counts),
+        kernel.code_hash[:_SHOWN],
+    )
+    return Row(cells)
+
+
+def _number(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _constants(kernel: Kernel) -> str:
+    return ", ".join(f"{name}={value}" for name, value in kernel.constants.items())

@@ -1,0 +1,153 @@
+"""
+Sees which Triton kernels a call launches, and as what they were compiled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+from pytest_kernelperf.errors import ResourcesUnavailableError
+
+#: A loop that launches more kernels than this per call is not followed further.
+_MAX_LAUNCHES = 256
+#: Of a compiler's message; the place and the reason come last.
+_MOST_LINES = 4
+
+
+@dataclass(frozen=True)
+class Launch:
+    """
+    One launch that passed through Triton.
+
+    Attributes:
+        compiled: Triton's `CompiledKernel`.
+        grid: Blocks along x, y, z.
+        constants: Compile-time constants by name.
+        log: What ptxas said, if it ran just now and was listened to.
+    """
+
+    compiled: Any
+    grid: tuple[int, ...]
+    constants: dict[str, Any]
+    log: str = ""
+
+
+@contextmanager
+def watch_launches(*, compiling: bool = False) -> Iterator[list[Launch]]:
+    """
+    Collect the launches of Triton kernels in the block, in order.
+
+    Triton's launch hooks tell neither grid nor compiled kernel, so `JITFunction.run` is wrapped;
+    Gluon, autotuned and heuristic kernels all end there. The wrapper takes itself off as soon as
+    launches repeat, long before anything is timed.
+
+    Args:
+        compiling: Nothing is timed: watch to the end, and name the kernel that does not compile.
+
+    Raises:
+        ResourcesUnavailableError: If `compiling` and a kernel does not compile.
+    """
+    from triton.runtime.jit import JITFunction
+
+    seen: list[Launch] = []
+    repeats: Counter[Any] = Counter()
+    original = JITFunction.run
+
+    def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        log = ""
+        if compiling:
+            compiled, log = _overheard(original, self, *args, grid=grid, warmup=warmup, **kwargs)
+        else:
+            compiled = original(self, *args, grid=grid, warmup=warmup, **kwargs)
+        if warmup or not hasattr(compiled, "asm"):
+            return compiled
+        named = {**dict(zip(self.arg_names, args, strict=False)), **kwargs}
+        launch = Launch(compiled, _sizes(grid, named), _constants(self, compiled, named), log)
+        seen.append(launch)
+        repeats[compiled.hash, launch.grid] += 1
+        if not compiling and (max(repeats.values()) > 2 or len(seen) >= _MAX_LAUNCHES):
+            stop()
+        return compiled
+
+    def stop() -> None:
+        JITFunction.run = original
+        if not compiling:
+            _show_watcher(False)
+
+    JITFunction.run = run
+    if not compiling:
+        _show_watcher(True)
+    try:
+        yield seen
+    finally:
+        stop()
+
+
+def _overheard(run: Any, function: Any, *args: Any, **kwargs: Any) -> tuple[Any, str]:
+    """
+    Return what a launch returned, and what ptxas said if it ran: asking it again takes a second.
+
+    Raises:
+        ResourcesUnavailableError: If the kernel does not compile.
+    """
+    from triton import knobs
+
+    heard = StringIO()
+    with knobs.nvidia.scope(), redirect_stdout(heard):
+        knobs.nvidia.dump_ptxas_log = True
+        try:
+            return run(function, *args, **kwargs), heard.getvalue()
+        except Exception as error:
+            raise ResourcesUnavailableError(_why(function, error)) from error
+
+
+def _show_watcher(is_there: bool) -> None:
+    """
+    Let Triton know that launches are watched: programs with a launch path of their own step aside.
+    """
+    from triton import knobs
+
+    hooks: Any = getattr(knobs.runtime, "launch_enter_hook", None)
+    if hasattr(hooks, "add") and is_there:
+        hooks.add(_watcher)
+    elif hasattr(hooks, "calls") and _watcher in hooks.calls:
+        hooks.remove(_watcher)
+
+
+def _watcher(metadata: Any) -> None:
+    """
+    Do nothing: the wrapper of `watch_launches` sees more than a hook is told.
+    """
+
+
+def _why(function: Any, error: Exception) -> str:
+    """
+    Return which kernel could not be compiled and what the compiler said.
+    """
+    name = getattr(function, "__name__", str(function))
+    if isinstance(error, TypeError) and "specialize" in str(error):
+        return (
+            f"kernel {name}: the signature can't be inferred: {error}; pass tensors, numbers, "
+            "tuples of them or tensor descriptors, and mark everything else tl.constexpr"
+        )
+    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
+    return f"kernel {name}: {' | '.join(lines[-_MOST_LINES:]) or type(error).__name__}"
+
+
+def _sizes(grid: Any, named: dict[str, Any]) -> tuple[int, ...]:
+    sizes = grid(named) if callable(grid) else grid
+    return tuple(int(size) for size in sizes)
+
+
+def _constants(function: Any, compiled: Any, named: dict[str, Any]) -> dict[str, Any]:
+    declared = [one.name for one in function.params if one.is_constexpr]
+    defaults = {one.name: one.default for one in function.params if one.has_default}
+    found = {name: named.get(name, defaults.get(name)) for name in declared}
+    options = ("num_warps", "num_stages", "num_ctas", "maxnreg")
+    found.update({name: getattr(compiled.metadata, name, None) for name in options})
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,94 @@
+"""
+What the compiler made of each test's kernels: `<root>/<target>/<test path>.json`.
+
+It lies beside the cards' folders, under a name that no card can have: resources belong to a target
+and take no GPU to make, times belong to a card.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from pytest_kernelperf.errors import BaselineFormatError
+from pytest_kernelperf.model import Kernel
+from pytest_kernelperf.store import files
+from pytest_kernelperf.store.document import CURE, check_version, kernel_document
+from pytest_kernelperf.store.layout import to_text
+
+#: 1: first version.
+SCHEMA_VERSION = 1
+
+Kernels = tuple[Kernel, ...]
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    schema_version: int
+    kernels: dict[str, tuple[Kernel, ...]] = {}
+
+
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
+def is_target(folder: str) -> bool:
+    """
+    Return whether a folder of baselines holds resources of a target, not times of a card.
+    """
+    return re.fullmatch(r"sm_\d+", folder) is not None
+
+
+def load_resources(root: Path, target: str, file: str) -> dict[str, Kernels]:
+    """
+    Return the stored kernels of a test file by test; empty if none are stored.
+
+    Raises:
+        BaselineFormatError: If the file can't be read; it is left as it is.
+    """
+    path = resources_path(root, target, file)
+    data = files.read_bytes(path, "resources file")
+    if data is None:
+        return {}
+    try:
+        version = msgspec.json.decode(data, type=_Version).schema_version
+        check_version(version, SCHEMA_VERSION, str(path))
+        return dict(msgspec.json.decode(data, type=_Document).kernels)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BaselineFormatError(
+            f"{path} is not a readable resources file: {error}; expected a JSON object with "
+            f"schema_version {SCHEMA_VERSION} and kernels; {CURE}"
+        ) from error
+
+
+def store_resources(root: Path, target: str, file: str, changes: Mapping[str, Kernels]) -> Path:
+    """
+    Add or replace the kernels of some tests; the others of the file stay as they are.
+
+    Returns:
+        The file that holds them.
+
+    Raises:
+        BaselineFormatError: If the file can't be read; it is left as it is.
+        BaselineWriteError: If it can't be written; it is left as it is.
+    """
+    path = resources_path(root, target, file)
+    with files.locked(path):
+        kernels = {**load_resources(root, target, file), **changes}
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "kernels": {test: [kernel_document(one) for one in kernels[test]] for test in kernels},
+        }
+        files.write_bytes(path, to_text(document, first="schema_version").encode())
+    return path
+
+
+def resources_path(root: Path, target: str, file: str) -> Path:
+    """
+    Return where a target's kernels of a test file are stored.
+    """
+    relative = PurePosixPath(file)
+    name = relative.stem if relative.suffix == ".py" else relative.name
+    return root / target / relative.with_name(f"{name}.json")

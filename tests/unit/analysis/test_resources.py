@@ -1,0 +1,152 @@
+"""
+What fails of compiled kernels, and what is only told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_kernelperf.analysis import judge_resources
+from pytest_kernelperf.analysis.reasons import ResourceReason
+from pytest_kernelperf.model import Case, Kernel, ResourceLimits, Status
+
+CASE = Case("test_x.py", "test_x", "", "compile", "sm_90", "-")
+MIX = {"tensor_core": 24, "warpgroup": 24, "local_memory": 0}
+KERNEL = Kernel(
+    "attention",
+    registers=155,
+    spills=0,
+    shared_bytes=41000,
+    code_hash="aaaa",
+    target="sm_90",
+    threads=128,
+    warps_per_sm=12,
+    instructions=MIX,
+    compiler="triton 3.6.0, ptxas 12.8",
+)
+CHANGED = replace(KERNEL, code_hash="bbbb")
+FREE = ResourceLimits()
+
+
+def judged(kernel, *, stored=(KERNEL,), limits=FREE, failure=""):
+    return judge_resources(CASE, (kernel,), limits, stored, failure)
+
+
+def mix(**counts):
+    return replace(CHANGED, instructions={**MIX, **counts})
+
+
+ROWS = [
+    (ResourceReason.SAME_CODE, Status.UNCHANGED, {"kernel": KERNEL}, "is the stored one"),
+    (
+        ResourceReason.CODE_CHANGED,
+        Status.UNCHANGED,
+        {"kernel": replace(CHANGED, registers=150)},
+        "registers 155 -> 150",
+    ),
+    (
+        ResourceReason.WITHIN_LIMITS,
+        Status.UNCHANGED,
+        {"kernel": KERNEL, "stored": None, "limits": ResourceLimits(spills=0)},
+        "no kernels are stored",
+    ),
+    (
+        ResourceReason.NOTHING_STORED,
+        Status.NO_BASELINE,
+        {"kernel": KERNEL, "stored": None},
+        "--kernelperf-update-new",
+    ),
+    (
+        ResourceReason.RESOURCE_LIMIT,
+        Status.MISSED_TARGET,
+        {"kernel": KERNEL, "limits": ResourceLimits(registers=154)},
+        "registers 155, at most 154",
+    ),
+    (
+        ResourceReason.NEW_SPILLS,
+        Status.REGRESSED,
+        {"kernel": replace(CHANGED, spills=16)},
+        "spilled bytes 0 -> 16",
+    ),
+    (
+        ResourceReason.LOST_TENSOR_CORES,
+        Status.REGRESSED,
+        {"kernel": mix(tensor_core=64, warpgroup=0)},
+        "warpgroup 24 -> 0",
+    ),
+    (
+        ResourceReason.SERIALISED_PRODUCTS,
+        Status.REGRESSED,
+        {"kernel": replace(CHANGED, warnings=("C7510: serialized",))},
+        "C7510",
+    ),
+    (
+        ResourceReason.LOWER_OCCUPANCY,
+        Status.REGRESSED,
+        {"kernel": replace(CHANGED, warps_per_sm=8)},
+        "warps per SM 12 -> 8",
+    ),
+    (
+        ResourceReason.OTHER_COMPILER,
+        Status.INCOMPARABLE,
+        {"kernel": replace(CHANGED, spills=16, compiler="triton 3.7.0, ptxas 13.0")},
+        "compiled by triton 3.7.0, ptxas 13.0, was triton 3.6.0",
+    ),
+    (
+        ResourceReason.DOES_NOT_COMPILE,
+        Status.INVALID,
+        {"kernel": KERNEL, "failure": "kernel k: line 7"},
+        "line 7",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "given", "said"), ROWS, ids=[row[0].value for row in ROWS]
+)
+def test_every_reason(reason, status, given, said):
+    verdict = judged(**given)
+
+    assert (status, reason.value) == (verdict.status, verdict.reason)
+    assert said in verdict.sentence
+
+
+def test_no_reason_is_missing_from_the_table():
+    assert set(ResourceReason) == {row[0] for row in ROWS}
+
+
+def test_another_compiler_that_makes_nothing_worse_is_only_told():
+    verdict = judged(replace(CHANGED, compiler="triton 3.7.0, ptxas 13.0"))
+
+    assert Status.UNCHANGED is verdict.status
+    assert "compiled by triton 3.7.0" in verdict.sentence
+
+
+def test_fewer_products_are_no_loss_while_they_stay_on_the_warpgroups():
+    assert Status.UNCHANGED is judged(mix(tensor_core=12, warpgroup=12)).status
+
+
+def test_all_products_gone_is_a_loss():
+    assert "LOST_TENSOR_CORES" == judged(mix(tensor_core=0, warpgroup=0)).reason
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [((25, None), "at least 25 wanted"), ((None, 23), "at most 23 allowed"), ((24, 24), None)],
+)
+def test_instructions_have_a_least_and_a_most(limit, said):
+    verdict = judged(KERNEL, limits=ResourceLimits(instructions={"tensor_core": limit}))
+
+    assert (said is not None) == (verdict.status is Status.MISSED_TARGET)
+    assert said is None or said in verdict.sentence
+
+
+def test_an_added_kernel_of_low_occupancy_is_told_and_not_failed():
+    small = replace(CHANGED, name="reduce", warps_per_sm=1)
+
+    verdict = judge_resources(CASE, (CHANGED, small), FREE, (KERNEL,))
+
+    assert Status.UNCHANGED is verdict.status
+    assert "kernels per call 1 -> 2; launches reduce now" in verdict.sentence
