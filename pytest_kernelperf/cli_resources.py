@@ -36,9 +36,19 @@ _SKIPPED = ("node_modules", "build", "dist", "venv", "site-packages")
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Processes; needs pytest-xdist."
 )
+@click.option(
+    "--baselines",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="DIR",
+    help="Baselines folder. Default: as for pytest.",
+)
 @click.pass_context
 def resources(
-    ctx: click.Context, tests: Sequence[str], json_file: Path | None, workers: int | None
+    ctx: click.Context,
+    tests: Sequence[str],
+    json_file: Path | None,
+    workers: int | None,
+    baselines: Path | None,
 ) -> None:
     """
     Compile the Triton kernels of tests marked resources=, without a GPU, and judge the outcome.
@@ -54,7 +64,8 @@ def resources(
             "no test file below this folder mentions resources=: mark a test "
             "@kernel_perf(resources={}), or name the tests"
         )
-    document = _compile(chosen, workers or _default_workers())
+    options = [f"--kernelperf-baselines={baselines}"] if baselines is not None else []
+    document = _compile([*options, *chosen], workers or _default_workers())
     if json_file is not None:
         write_bytes(json_file, msgspec.json.format(msgspec.json.encode(document), indent=1))
     compiled = [_read(one) for one in document]
