@@ -1,9 +1,10 @@
 """
 Which kernel and tile a shape gets. Nothing is tuned at call time: every row names its measurement.
 
-Run 2 unless said: H100 80GB HBM3, fp16, device time per call in a paced CUDA graph over rotating
-inputs, 8 heads of 64 (32 heads from S = 1024 on; 16 heads of 128), against the best SDPA backend of
-the same run; bf16 takes the same rows. docs/attention.md has the commands and the losers.
+Run 2 for the plain and solo kernels, run 3 for ws: H100 80GB HBM3, fp16, device time per call in a
+paced CUDA graph over rotating inputs, 8 heads of 64 (32 heads from S = 1024 on; 16 heads of 128),
+against the best SDPA backend of the same run; bf16 takes the same rows. docs/attention.md has the
+commands and the losers.
 To override a row after a new measurement, change its one line.
 """
 
@@ -69,17 +70,18 @@ _WIDE = TileConfig(64, 128, 4, 2)
 _ONE_BLOCK = HopperConfig("solo", 1, 128, 1, pdl=True)
 # 72 KB: 3 programs per SM, 396 on the GPU. Half the rescaling and half the barriers of 64 keys.
 _SOLO_128 = HopperConfig("solo", 1, 128, 2, pdl=True)
-# Under a mask its registers (2 programs per SM) must be held down to keep the third.
-_SOLO_128_CAUSAL = HopperConfig("solo", 1, 128, 2, maxnreg=168)
 # 40 KB: 4 programs per SM, 528 on the GPU; the least waste on the diagonal and at odd lengths.
 _SOLO_64 = HopperConfig("solo", 1, 64, 2, pdl=True)
-# A producer warp, and 192 rows that share each K and V tile.
+# A producer warp, and 192 rows that share each K and V tile; one program per SM walks the tiles.
 _SHARED = HopperConfig("ws", 3, 128, 3, consumer_regs=160, persistent=1)
-_SHARED_CAUSAL = HopperConfig("ws", 3, 128, 4, consumer_regs=160)
+# 256 rows, 64 keys: less waste on the diagonal, which 192 rows make up for at 16k only.
+_SHARED_CAUSAL = HopperConfig("ws", 4, 64, 8, maxnreg=96, consumer_regs=112, persistent=1)
+_LONG_CAUSAL = HopperConfig("ws", 3, 128, 5, consumer_regs=160, persistent=1, ordered=True)
 # At headdim 128 two programs of 64 rows share an SM, or one of 128 rows has it to itself.
 _D128_NARROW = HopperConfig("solo", 1, 64, 2)
-_D128_SHORT = HopperConfig("ws", 2, 64, 4, consumer_regs=240, persistent=1)
-_D128 = HopperConfig("ws", 2, 128, 2, consumer_regs=240)
+_D128_SHORT_CAUSAL = HopperConfig("ws", 2, 64, 4, consumer_regs=240, persistent=1)
+_D128 = HopperConfig("ws", 2, 128, 2, consumer_regs=240, persistent=1)
+_D128_CAUSAL = HopperConfig("ws", 2, 128, 2, consumer_regs=240, persistent=1, ordered=True)
 
 # What replaces a row's tile where more than a tenth of its rows would be padding: 64 rows cost
 # 7 to 9 % more per row at S = 512 to 1024.
@@ -97,7 +99,7 @@ HEADDIM_64 = (
     Row(False, 2048, ANY, _SMALL, _SOLO_128),
     # Not measured: too few tiles of 192 rows to fill four rounds of the persistent grid.
     Row(False, ANY, 1584, _SMALL, _SOLO_128),
-    Row(False, ANY, ANY, _SMALL, _SHARED),  # 4096x4 1040, 16384x1 3870 us; CUDNN 1142, 4482
+    Row(False, ANY, ANY, _SMALL, _SHARED),  # 4096x4 1030, 16384x1 3871 us; CUDNN 1132, 4506
     Row(True, 128, 132, _SMALL, _ONE_BLOCK),  # 128x8 4.45 us; FLASH 6.97
     Row(True, 128, ANY, _SMALL, _SOLO_64),  # 128x16 5.48, x32 8.05 us; FLASH 7.82, 10.40
     Row(True, 256, 264, _SMALL, _SOLO_128),  # 256x8 6.48 us; CUDNN 9.33
@@ -105,19 +107,20 @@ HEADDIM_64 = (
     Row(True, 512, ANY, _SMALL, _SOLO_64),
     Row(True, 1024, ANY, _SMALL),  # 1024x16 199.8 us (solo 201.4); CUDNN 204.9
     Row(True, 2048, ANY, _SMALL, _SOLO_64),  # not measured: second at 1024 and at 4096
-    Row(True, 8192, ANY, _WIDE, _SOLO_128_CAUSAL),  # 4096x4 615.3 us; CUDNN 636.1
-    Row(True, ANY, 396, _WIDE, _SOLO_128_CAUSAL),  # not measured: few tiles, as above
-    Row(True, ANY, ANY, _WIDE, _SHARED_CAUSAL),  # 16384x1 2220 us; CUDNN 2319
+    # Not measured: too few tiles of 256 rows to fill four rounds of the persistent grid.
+    Row(True, ANY, 2112, _WIDE, _SOLO_64),
+    Row(True, 8192, ANY, _WIDE, _SHARED_CAUSAL),  # 4096x4 604.8 us; SDPA 630.6
+    Row(True, ANY, ANY, _WIDE, _LONG_CAUSAL),  # 16384x1 2111 us; SDPA 2314
 )
 HEADDIM_128 = (
     # Not measured: 64 rows per program put a tile on every SM, 128 rows on half of them.
     Row(False, ANY, 132, _SMALL, _D128_NARROW),
-    # 512x32 148.7 us (192 rows: 147.8, but a third of them empty at S = 256); CUDNN 132.9
-    Row(False, 512, ANY, _SMALL, _D128_SHORT),
-    Row(False, ANY, ANY, _SMALL, _D128),  # 1024x16 246.4, 4096x4 821.6, 16384x1 3157; CUDNN 229.1
-    Row(True, 512, ANY, _SMALL),  # 512x32 125.5 us; CUDNN 105.1
+    # 512x32 127.5, 1024x16 219.1, 4096x4 800.6, 16384x1 3168 us; CUDNN 133.3, 229.1, 833.7, 3288
+    Row(False, ANY, ANY, _SMALL, _D128),
     Row(True, ANY, 132, _SMALL, _D128_NARROW),  # not measured: as without a mask
-    Row(True, ANY, ANY, _SMALL, _D128),  # 1024x16 180.1, 4096x4 460.1, 16384x1 1612; CUDNN 159.6
+    Row(True, 512, ANY, _SMALL, _D128_SHORT_CAUSAL),  # 512x32 108.5 us; CUDNN 105.6
+    # 1024x16 154.7, 4096x4 442.8, 16384x1 1608 us; SDPA 159.8, 486.1, 1765
+    Row(True, ANY, ANY, _SMALL, _D128_CAUSAL),
 )
 # What a sweep should try for these tables: tiles that compile for sm_90 without spills.
 CANDIDATES_64 = (
