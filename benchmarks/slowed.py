@@ -58,7 +58,7 @@ def _extra_steps(q):
 
 
 def forget_launches():
-    dispatch.plans.clear()
+    plans.clear()
 """
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.compiler import is_dynamo_compiling
 
 from . import checks, dispatch
 from .autograd_notes import in_forward_mode, mark_written, refuse_tangents
+from .guards import guard_for, intercepted, refuse_out_unless_eager
+from .plans import plan_key as key_of
+from .plans import plans
 from .reference import attention_reference
 
 _EMPTY_ROW_LSE = float("-inf")
@@ -77,24 +81,20 @@ def attention(
         Dao, "FlashAttention-2" (2023); Milakov & Gimelshein, "Online normalizer calculation for
         softmax" (2018).
     """
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+    if is_dynamo_compiling():
         return _through_op(q, k, v, causal, scale, out, return_lse)
-    plain = type(q) is type(k) is type(v) is torch.Tensor
-    if plain and not _needs_gradients(q, k, v) and not in_forward_mode():
-        # From here to the launch every line is on the host's critical path: attributes, one
-        # dictionary look-up, no checks. A key that is found has passed them all once.
-        plan = dispatch.plans.get(dispatch.plan_key(q, k, v, causal, scale, out, return_lse))
+    # From here to the launch every line is on the host's critical path: a few attributes and one
+    # guard, no checks. A call that a plan's guard lets through has passed them all once.
+    if not in_forward_mode():
+        plan = plans.find(q, k, v, causal, scale, out, return_lse)
         if plan is not None:
-            if out is None:
-                result = torch.empty_like(q)
-            else:
+            if out is not None:
                 checks.check_out_needs_no_gradient(out)
                 checks.check_no_overlap(out, q, k, v)
                 mark_written(out)
-                result = out
-            lse = _empty_lse(q) if return_lse else None
-            if plan(q, k, v, result, lse):
-                return result if lse is None else (result, lse)
+            result = plan(q, k, v, out)
+            if result is not None:
+                return result
     return _attention_checked(q, k, v, causal, scale, out, return_lse)
 
 
@@ -123,15 +123,16 @@ def _attention_checked(
                 "do; call under torch.no_grad(), or leave out away"
             )
         return _through_op(q, k, v, causal, scale, None, return_lse)
-    if any(type(tensor) not in (torch.Tensor, torch.nn.Parameter) for tensor in (q, k, v)):
-        # Fake tensors and subclasses: their addresses mean nothing, the op knows what to do.
+    plain = all(type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in (q, k, v))
+    if not plain or intercepted():
+        # Fake tensors, subclasses, vmap: their addresses mean nothing, the op knows what to do.
         return _through_op(q, k, v, causal, scale, out, return_lse)
     if out is not None:
         checks.check_out(out, q, k, v)
     if not q.is_cuda:
         result, lse = _on_cpu(q, k, v, causal, softmax_scale, out)
     else:
-        key = dispatch.plan_key(q, k, v, causal, scale, out, return_lse)
+        key = key_of(q, k, causal, scale, out, return_lse)
         result, lse = _forward(q, k, v, causal, softmax_scale, 0, out, return_lse, plan_key=key)
     return (result, lse) if return_lse and lse is not None else result
 
@@ -190,7 +191,7 @@ def _forward(
     tensors = (*inputs, target)
     unchanged = all(a is b for a, b in zip(tensors, (q, k, v, out), strict=True))
     if plan is not None and plan_key is not None and unchanged:
-        dispatch.remember(plan_key, plan)
+        plans.remember(plan_key, plan, guard_for(q, k, v))
     return out, lse
 
 
@@ -211,13 +212,13 @@ def _with_positive_scale(q: torch.Tensor, scale: float) -> tuple[torch.Tensor, f
 
 
 def _readable(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor, or a contiguous copy where the kernel's offsets don't reach."""
-    return tensor if _has_near_dense_rows(tensor) else tensor.contiguous()
+    """Return the tensor, or a contiguous copy where the kernel can't read it."""
+    return tensor if _has_near_dense_rows(tensor) else tensor.resolve_neg().contiguous()
 
 
 def _has_near_dense_rows(tensor: torch.Tensor) -> bool:
-    """Say whether the kernels can walk the tensor: rows dense, and 32-bit offsets apart."""
-    dense = tensor.stride(3) == 1 or tensor.shape[3] == 1
+    """Say whether the kernels can walk the tensor: rows dense, 32 bits apart, no lazy sign."""
+    dense = (tensor.stride(3) == 1 or tensor.shape[3] == 1) and not tensor.is_neg()
     return dense and tensor.stride(2) < _MAX_ROW_STRIDE
 
 
@@ -247,14 +248,12 @@ def _through_op(
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Call the registered op, which torch.compile keeps as one node and knows the shapes of."""
     if out is not None:
-        raise ValueError(
-            "out can't be used under torch.compile, torch.jit.trace or with fake tensors: expected "
-            f"None, got {type(out).__name__}; "
-            "assign the result instead, the compiler places it"
-        )
+        refuse_out_unless_eager(out)
+        checks.check_out(out, q, k, v)
     checks.check_attention_inputs(q, k, v)
     from . import op  # noqa: F401  (registers the op)
 
     softmax_scale = checks.softmax_scale(scale, q.shape[3])
     result, lse = torch.ops.flashcore.attention_forward(q, k, v, causal, softmax_scale, 0)
+    result = result if out is None else out.copy_(result)
     return (result, lse) if return_lse else result

@@ -265,15 +265,26 @@ def check_no_overlap(out: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: tor
     Raises:
         ValueError: Naming the input it meets.
     """
-    start, end = memory_range_bytes(out)
     for name, value in (("q", q), ("k", k), ("v", v)):
-        other_start, other_end = memory_range_bytes(value)
-        if start < other_end and other_start < end:
+        if ranges_meet(out, value):
+            ranges = (f"{a:#x}-{b:#x}" for a, b in map(memory_range_bytes, (out, value)))
             raise ValueError(
                 f"out overlaps {name} in memory: expected a separate tensor, "
-                f"got ranges {start:#x}-{end:#x} and {other_start:#x}-{other_end:#x}; "
-                f"pass torch.empty_like(q)"
+                f"got ranges {' and '.join(ranges)}; pass torch.empty_like(q)"
             )
+
+
+def ranges_meet(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """
+    Say whether two tensors' address ranges have a byte in common.
+
+    Args:
+        a: Any dense tensor.
+        b: Likewise.
+    """
+    a_start, a_end = memory_range_bytes(a)
+    b_start, b_end = memory_range_bytes(b)
+    return a_start < b_end and b_start < a_end
 
 
 def memory_range_bytes(tensor: torch.Tensor) -> tuple[int, int]:

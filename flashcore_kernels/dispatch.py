@@ -1,14 +1,14 @@
 """
-Chooses the kernel for tensors that have been checked, launches it, and remembers the launch.
+Chooses the kernel for tensors that have been checked, and launches it.
 
 The first call with a set of shapes, strides, dtypes and options goes through the tile table and
-through Triton; what comes back is remembered under all of them as a plan, and the next call is one
-dictionary look-up and one launch. Triton is imported with the first launch, not before.
+through Triton; what comes back is a plan that repeats the launch, for `plans` to remember. Triton
+is imported with the first launch, not before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,63 +18,9 @@ from . import configs, forward_hopper
 
 if TYPE_CHECKING:
     from .launch import PreparedLaunch
+    from .repeated_launch import Plan
 
-# A plan takes q, k, v, out, lse (or None), and says whether it launched: it does not where an
-# address or the surroundings differ from what it was made for, and the caller goes the long way.
-Plan = Callable[
-    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, "torch.Tensor | None"], bool
-]
-# Bounded: a cache that grows by one key a step makes a new key every step.
-MAX_PLANS = 4096
 MAX_HEADS = 65535  # the plain kernel's y axis
-plans: dict[tuple[Any, ...], Plan] = {}
-
-
-def plan_key(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    causal: bool,
-    scale: float | None,
-    out: torch.Tensor | None,
-    return_lse: bool,
-) -> tuple[Any, ...]:
-    """Everything that a launch was specialised for, except the addresses' alignment."""
-    return (
-        q.shape,
-        k.shape,
-        v.shape,
-        q.stride(),
-        k.stride(),
-        v.stride(),
-        q.dtype,
-        k.dtype,
-        v.dtype,
-        q.get_device(),
-        k.get_device(),
-        v.get_device(),
-        causal,
-        scale,
-        return_lse,
-        _out_key(out) if isinstance(out, torch.Tensor) else type(out),
-    )
-
-
-def _out_key(out: torch.Tensor) -> tuple[Any, ...]:
-    return out.shape, out.stride(), out.dtype, out.get_device(), type(out)
-
-
-def remember(key: tuple[Any, ...], plan: Plan) -> None:
-    """
-    Keep a plan for the next call with the same key.
-
-    Args:
-        key: What `plan_key` returned for the call that made the plan.
-        plan: The plan.
-    """
-    if len(plans) >= MAX_PLANS:
-        plans.clear()
-    plans[key] = plan
 
 
 def run(
@@ -168,7 +114,11 @@ def _launch(
         from .forward import plain_forward
 
         prepared = plain_forward(q, k, v, out, lse, config=row.tile, **mask)
-    return None if prepared is None else _plan_of(prepared, q.device.index, on_hopper)
+    if prepared is None:
+        return None
+    from .repeated_launch import Plan
+
+    return Plan(prepared, q.device.index, on_hopper, out)
 
 
 def _launch_hopper(
@@ -194,38 +144,6 @@ def _launch_hopper(
     if len(args) + len(in_order) != len(kernel.arg_names):
         return None  # the kernel has a default that is not spelled out here
     return prepare(handle, grid, args[:addressed], (*args[addressed:], *in_order))
-
-
-def _plan_of(prepared: PreparedLaunch, device_index: int, needs_lse_address: bool) -> Plan:
-    """
-    Wrap a prepared launch with the conditions that may change from call to call.
-
-    needs_lse_address: the Hopper kernels take some valid address where no lse is wanted, q's.
-    """
-    from .launch import ALIGNMENT_BYTES, current_device, current_stream, is_watched
-
-    misaligned = ALIGNMENT_BYTES - 1
-
-    def plan(
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        out: torch.Tensor,
-        lse: torch.Tensor | None,
-    ) -> bool:
-        q_ptr, k_ptr, v_ptr, out_ptr = q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr()
-        if (q_ptr | k_ptr | v_ptr | out_ptr) & misaligned or is_watched():
-            return False
-        if current_device() != device_index:  # the default stream's handle means the current one
-            return False
-        if lse is not None:
-            lse_ptr: int | None = lse.data_ptr()
-        else:
-            lse_ptr = q_ptr if needs_lse_address else None
-        prepared(current_stream(device_index), q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr)
-        return True
-
-    return plan
 
 
 @cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 
 import torch
+from torch.compiler import is_dynamo_compiling
 
 from .autograd_notes import mark_written, refuse_tangents
 from .checks import (
@@ -21,9 +22,11 @@ from .checks import (
     check_out,
     check_same,
     check_tensor,
+    ranges_meet,
     softmax_scale,
 )
 from .decode_plan import MAX_ROW_STRIDE, plan_decode
+from .guards import intercepted, refuse_out_unless_eager
 from .reference import attention_reference
 
 
@@ -69,8 +72,8 @@ def attention_with_kv_cache(
         v_cache: Shape of `k_cache`; strides of its own.
         cache_seqlens: [batch], int32, on the device of `q`: valid positions before appending.
         k: [batch, nheads_k, seqlen_new, headdim], written to
-            `k_cache[b, :, cache_seqlens[b] : cache_seqlens[b] + seqlen_new]`. Must not be a view of
-            the cache. Passed with `v` or not at all.
+            `k_cache[b, :, cache_seqlens[b] : cache_seqlens[b] + seqlen_new]`. Not in the memory of
+            a cache. Passed with `v` or not at all.
         v: Shape of `k`; written to `v_cache`.
         causal: Hide keys after the diagonal. With seqlen_q = 1 it changes nothing.
         scale: Factor on the scores, any finite number; default 1/sqrt(headdim).
@@ -108,7 +111,7 @@ def attention_with_kv_cache(
     _refuse_gradients(q, k_cache, v_cache, k, v)
     check_flag("causal", causal)
     factor = softmax_scale(scale, q.shape[3])
-    if torch.compiler.is_compiling():
+    if is_dynamo_compiling() or intercepted():
         return _through_op(
             q, k_cache, v_cache, cache_seqlens, k, v, causal, factor, out, return_lse
         )
@@ -117,11 +120,11 @@ def attention_with_kv_cache(
         if k is not None and v is not None:
             check_no_overlap(out, q, k, v)
         mark_written(out)
-    if k is not None:
-        mark_written(k_cache, v_cache)
     result, lse = compute(
         q, k_cache, v_cache, cache_seqlens, k, v, causal, factor, out, return_lse=return_lse
     )
+    if k is not None:
+        mark_written(k_cache, v_cache)
     return result if lse is None else (result, lse)
 
 
@@ -156,6 +159,7 @@ def compute(
     Returns:
         (out, lse), lse None unless wanted.
     """
+    _check_append_reads_elsewhere(q, k_cache, v_cache, k, v)  # here, since it asks for addresses
     if out is None:
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = None
@@ -180,15 +184,14 @@ def _through_op(
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Call the registered operator, which torch.compile keeps as one node that writes the cache."""
     if out is not None:
-        raise ValueError(
-            "out can't be used under torch.compile: expected None; assign the result instead, the "
-            "compiler places it"
-        )
+        refuse_out_unless_eager(out)
+        check_out(out, q, k_cache, v_cache)
     from . import op  # noqa: F401  (registers the operator)
 
     result, lse = torch.ops.flashcore.attention_kv_cache(
         q, k_cache, v_cache, cache_seqlens, k, v, causal, scale
     )
+    result = result if out is None else out.copy_(result)
     return (result, lse) if return_lse else result
 
 
@@ -352,6 +355,31 @@ def _check_new_tokens(
                 f"{name}_cache can't be appended to: expected distinct elements, got an expanded "
                 f"tensor with strides {target.stride()}; pass a contiguous one"
             )
+
+
+def _check_append_reads_elsewhere(
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    k: torch.Tensor | None,
+    v: torch.Tensor | None,
+) -> None:
+    """Refuse to read what another program of the same launch is writing."""
+    if k is None:
+        return
+    if k_cache.data_ptr() == v_cache.data_ptr() and k_cache.numel() > 0:
+        raise ValueError(
+            "v_cache is k_cache: expected memory of its own to append to, got the same address"
+        )
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        for cache_name, target in (("k_cache", k_cache), ("v_cache", v_cache)):
+            if tensor is None or not torch._C._is_alias_of(tensor, target):
+                continue  # another allocation, which is all that a step has time to ask
+            if ranges_meet(tensor, target):
+                raise ValueError(
+                    f"{name} overlaps {cache_name} in memory: expected a separate tensor, got a "
+                    f"view of the cache that is appended to; pass {name}.clone()"
+                )
 
 
 def _refuse_gradients(*tensors: torch.Tensor | None) -> None:

@@ -98,7 +98,7 @@ def recorded(monkeypatch):
     from launch_stand_ins import STREAM
 
     from flashcore_kernels import launch
-    from flashcore_kernels.dispatch import plans
+    from flashcore_kernels.plans import plans
 
     calls: list[tuple] = []
     monkeypatch.setattr(launch, "current_stream", lambda index: STREAM)

@@ -10,7 +10,7 @@ import triton
 
 from flashcore_kernels import forward, launch
 from flashcore_kernels.attention import _forward
-from flashcore_kernels.dispatch import plan_key
+from flashcore_kernels.plans import plan_key
 
 STREAM = 77
 only_known_triton = pytest.mark.skipif(
@@ -64,5 +64,5 @@ def make_inputs(seqlen=64, dtype=torch.float16):
 def first_call(monkeypatch, calls, inputs, **changes):
     """Go through the checked way once, with Triton replaced by the stand-in."""
     monkeypatch.setattr(forward, "launch", lambda *args: make_handle(calls, **changes))
-    key = plan_key(*inputs, False, None, None, False)
+    key = plan_key(*inputs[:2], False, None, None, False)
     return _forward(*inputs, False, 0.125, 0, None, False, plan_key=key)

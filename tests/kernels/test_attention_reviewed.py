@@ -10,6 +10,8 @@ from launch_stand_ins import first_call, make_inputs, only_known_triton
 from torch.autograd import forward_ad
 
 from flashcore_kernels import attention, attention_with_kv_cache, dispatch
+from flashcore_kernels.guards import guard_for
+from flashcore_kernels.plans import plan_key, plans
 
 # --- results -------------------------------------------------------------------------------------
 
@@ -110,8 +112,8 @@ def test_the_fast_path_refuses_an_out_that_waits_for_a_gradient(monkeypatch, rec
     q, k, v = make_inputs()
     out = torch.empty_like(q)
     first_call(monkeypatch, recorded, (q, k, v))
-    (plan,) = dispatch.plans.values()
-    dispatch.remember(dispatch.plan_key(q, k, v, False, None, out, False), plan)
+    ((plan,),) = plans.by_key.values()
+    plans.remember(plan_key(q, k, False, None, out, False), plan, guard_for(q, k, v))
 
     attention(q, k, v, out=out)
     assert len(recorded) == 1

@@ -45,7 +45,7 @@ REGISTERS = {
     "ws2-n64-s4-c240-p1 D128 causal": 168,
     "ws2-n128-s2-c240-p1-o D128 causal": 168,
 }
-# Bytes per thread. 160 registers are all that three consumers can have. The machine code reloads one
+# Bytes per thread. 160 registers are all that three consumers can have. The machine code reloads a
 # word per tile, and two per step with a mask of its own, of which aligned lengths have none; its
 # main loop spills nothing. Candidates that do not spill took 2153 us or more, it 2111 (16384x1).
 SPILLS = {"ws3-n128-s5-c160-p1-o D64 causal": 28}

@@ -14,7 +14,8 @@ from accuracy import assert_accurate
 from attention_inputs import make, shifted
 from table_cases import EVERY_ROW, Case
 
-from flashcore_kernels import attention, configs, dispatch, forward, launch
+from flashcore_kernels import attention, configs, forward, launch
+from flashcore_kernels.plans import plans
 
 pytestmark = pytest.mark.h100
 
@@ -29,7 +30,7 @@ def launched(monkeypatch) -> list[tuple[str, str]]:
     seen: list[tuple[str, str]] = []
     names: dict[int, str] = {}
     through_triton = launch.launch
-    dispatch.plans.clear()
+    plans.clear()
 
     def public(kernel, *rest):
         handle = through_triton(kernel, *rest)
@@ -39,15 +40,17 @@ def launched(monkeypatch) -> list[tuple[str, str]]:
 
     def watched(original):
         def call(self, *args):
-            seen.append(("prepared", names[self._after_stream[0]]))
-            original(self, *args)
+            launched = original(self, *args)
+            if launched:
+                seen.append(("prepared", names[self._after_stream[0]]))
+            return launched
 
         return call
 
     monkeypatch.setattr(launch, "launch", public)
     monkeypatch.setattr(forward, "launch", public)
-    for kind in (launch.PreparedLaunch, launch.DescribedLaunch):
-        monkeypatch.setattr(kind, "__call__", watched(kind.__call__))
+    prepared = launch.PreparedLaunch
+    monkeypatch.setattr(prepared, "__call__", watched(prepared.__call__))
     return seen
 
 
@@ -169,7 +172,7 @@ def test_a_graph_of_300_calls_over_rotating_inputs_replays_right(launched, seqle
 
 def _forget_everything(seqlen):
     """Drop plans and tensor maps, and fill the memory that held them with other maps."""
-    dispatch.plans.clear()
+    plans.clear()
     gc.collect()
     others = [make(8, 8, 8, seqlen, seqlen, 64, seed=1000 + n) for n in range(8)]
     for inputs in others * 2:

@@ -78,3 +78,42 @@ def test_gradients_are_refused_and_not_detached() -> None:
     with torch.no_grad():
         out = attention_with_kv_cache(**arguments)
     assert not out.requires_grad
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v"])
+@pytest.mark.parametrize("cache", ["k_cache", "v_cache"])
+def test_appending_from_a_view_of_the_cache_is_refused(name: str, cache: str) -> None:
+    """Another program of the launch may have overwritten it already."""
+    arguments = vars(tensors())
+    _, heads, _, headdim = arguments[name].shape
+    buffer = torch.zeros(2, heads, 16, headdim).half()
+    arguments[cache] = buffer[:, :2]
+    arguments[name] = buffer[:, :, 15:]
+
+    with pytest.raises(ValueError, match=f"{name} overlaps {cache} in memory"):
+        attention_with_kv_cache(**arguments)
+
+    arguments[name] = arguments[name].clone()
+    attention_with_kv_cache(**arguments)
+
+
+def test_appending_keys_and_values_to_one_cache_is_refused() -> None:
+    arguments = vars(tensors())
+    arguments["v_cache"] = arguments["k_cache"]
+
+    with pytest.raises(ValueError, match="v_cache is k_cache"):
+        attention_with_kv_cache(**arguments)
+
+    attention_with_kv_cache(**{**arguments, "k": None, "v": None})
+
+
+def test_caches_that_alternate_in_one_buffer_can_be_appended_to() -> None:
+    """Their address ranges meet, their elements do not."""
+    arguments = vars(tensors())
+    both = torch.zeros(2, 16, 2, 2, 64).half()
+    arguments["k_cache"], arguments["v_cache"] = (both[:, :, i].transpose(1, 2) for i in range(2))
+
+    attention_with_kv_cache(**arguments)
+
+    assert torch.equal(arguments["k"][0, :, 0], both[0, 5, 0])
+    assert torch.equal(arguments["v"][1, :, 0], both[1, 6, 1])

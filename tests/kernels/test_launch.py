@@ -16,7 +16,8 @@ from launch_stand_ins import STREAM, first_call, make_handle, make_inputs, only_
 from flashcore_kernels import attention as public_attention
 from flashcore_kernels import forward, launch
 from flashcore_kernels.attention import _forward
-from flashcore_kernels.dispatch import MAX_PLANS, _plan_of, plan_key, plans, remember
+from flashcore_kernels.plans import MAX_PLANS, MAX_VARIANTS, Plans, plan_key, plans
+from flashcore_kernels.repeated_launch import Plan
 
 # --- what is launched --------------------------------------------------------------------------
 
@@ -76,7 +77,7 @@ def test_log_sum_exp_and_out_are_passed_when_asked_for(monkeypatch, recorded):
     inputs = make_inputs()
     out = torch.empty_like(inputs[0])
     monkeypatch.setattr(forward, "launch", lambda *args: make_handle(recorded))
-    key = plan_key(*inputs, True, 0.5, out, True)
+    key = plan_key(*inputs[:2], True, 0.5, out, True)
     _forward(*inputs, True, 0.5, 0, out, True, plan_key=key)
 
     result, lse = public_attention(*inputs, causal=True, scale=0.5, out=out, return_lse=True)
@@ -90,57 +91,59 @@ def test_log_sum_exp_and_out_are_passed_when_asked_for(monkeypatch, recorded):
 # --- what must not take the fast path ----------------------------------------------------------
 
 
-def _on_gpu_1(tensor):
-    """Look like the same tensor on another GPU."""
-    return SimpleNamespace(
-        shape=tensor.shape, stride=tensor.stride, dtype=tensor.dtype, get_device=lambda: 1
-    )
+def _relaid(tensor):
+    return tensor.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 @only_known_triton
 @pytest.mark.parametrize(
     "changes",
     [
-        {"q": lambda q: q[:, :2]},
-        {"q": lambda q: q.bfloat16()},
-        {"q": lambda q: q.transpose(1, 2).contiguous().transpose(1, 2)},
-        {"q": _on_gpu_1},
-        {"k": lambda k: k[:, :, :63]},
-        {"k": lambda k: k.bfloat16()},
-        {"k": lambda k: k.transpose(1, 2).contiguous().transpose(1, 2)},
-        {"k": _on_gpu_1},
-        {"v": lambda v: v[:, :, :63]},
-        {"v": lambda v: v.bfloat16()},
-        {"v": lambda v: v.transpose(1, 2).contiguous().transpose(1, 2)},
-        {"v": _on_gpu_1},
+        *({name: lambda x: x[:, :2]} for name in "q"),
+        *({name: lambda x: x[:, :, :63]} for name in "kv"),
+        *({name: lambda x: x.bfloat16()} for name in "qkv"),
+        *({name: _relaid} for name in "qkv"),
+        *({name: lambda x: x.to("meta")} for name in "qkv"),
+        *({name: torch._neg_view} for name in "qkv"),
         {"causal": lambda _: True},
         {"scale": lambda _: 0.5},
         {"return_lse": lambda _: True},
         {"out": lambda _: torch.empty(2, 4, 64, 64).half()},
+        {"out": lambda _: torch.empty(2, 4, 64, 64).half().transpose(1, 2)},
+        {"out": lambda _: torch.empty(2, 4, 64, 64)},
     ],
 )
-def test_whatever_a_handle_is_specialised_for_is_in_the_key(recorded, changes):
-    q, k, v = make_inputs()
-    call = {
-        "q": q, "k": k, "v": v, "causal": False, "scale": None, "out": None, "return_lse": False
-    }  # fmt: skip
+def test_what_a_launch_is_specialised_for_is_told_apart(monkeypatch, recorded, changes):
+    inputs = make_inputs()
+    first_call(monkeypatch, recorded, inputs)
+    call = dict(zip("qkv", inputs, strict=True))
+    call |= {"causal": False, "scale": None, "out": None, "return_lse": False}
     changed = {**call, **{name: change(call[name]) for name, change in changes.items()}}
 
-    assert plan_key(**call) != plan_key(**changed)
-    assert plan_key(**call) == plan_key(**{**call, "q": q.clone(), "k": k.clone()})
+    assert plans.find(**changed) is None
+    assert plans.find(**{**call, "q": call["q"].clone()}) is not None
 
 
-@pytest.mark.parametrize("out_change", ["stride", "dtype"])
-def test_another_kind_of_out_is_another_key(out_change):
-    q, k, v = make_inputs()
-    out = torch.empty_like(q)
-    other = (
-        out.transpose(1, 2).contiguous().transpose(1, 2) if out_change == "stride" else q.float()
-    )
+@only_known_triton
+def test_a_scale_that_is_a_tensor_is_never_read(monkeypatch, recorded):
+    """Comparing it would wait for the GPU."""
+    inputs = make_inputs()
+    monkeypatch.setattr(forward, "launch", lambda *args: make_handle(recorded))
+    key = plan_key(*inputs[:2], False, 0.5, None, False)
+    _forward(*inputs, False, 0.5, 0, None, False, plan_key=key)
 
-    assert plan_key(q, k, v, False, None, out, False) != plan_key(
-        q, k, v, False, None, other, False
-    )
+    assert plans.find(*inputs, False, torch.tensor(0.5), None, False) is None
+
+
+@only_known_triton
+def test_shapes_may_alternate_without_forgetting(monkeypatch, recorded):
+    for seqlen in (64, 128):
+        first_call(monkeypatch, recorded, make_inputs(seqlen))
+
+    for seqlen in (64, 128, 64):
+        public_attention(*make_inputs(seqlen))
+
+    assert [64, 128, 64] == [args[19] for args in recorded]
 
 
 @only_known_triton
@@ -148,14 +151,14 @@ def test_another_kind_of_out_is_another_key(out_change):
 def test_a_misaligned_pointer_is_not_launched(recorded, which):
     """Each of q, k, v and out: Triton compiled 16-byte copies for what was aligned."""
     prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
-    plan = _plan_of(prepared, None, False)
     tensors = [*make_inputs(), torch.empty(2, 4, 64, 64, dtype=torch.float16)]
+    plan = Plan(prepared, None, False, tensors[-1])
     buffer = torch.empty(tensors[which].numel() + 1, dtype=torch.float16)
-    assert plan(*tensors, None)
+    assert plan(*tensors) is tensors[-1]
 
     tensors[which] = buffer[1:].view(2, 4, 64, 64)
 
-    assert not plan(*tensors, None)
+    assert plan(*tensors) is None
     assert len(recorded) == 1
 
 
@@ -164,9 +167,9 @@ def test_another_current_device_is_not_launched(monkeypatch, recorded):
     prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
     monkeypatch.setattr(launch, "current_device", lambda: 1)
 
-    launched = _plan_of(prepared, 0, False)(*make_inputs(), torch.empty(64), None)
+    launched = Plan(prepared, 0, False, torch.empty(64))(*make_inputs(), None)
 
-    assert not launched
+    assert launched is None
     assert recorded == []
 
 
@@ -202,10 +205,10 @@ WATCHERS = [_watch_enter, _watch_exit, _replace_enter, _replace_exit, _debug, _i
 def test_whoever_watches_launches_sees_them(monkeypatch, recorded, watch):
     """Profiler hooks and debug modes work through Triton's public way only."""
     prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
-    plan = _plan_of(prepared, None, False)
+    plan = Plan(prepared, None, False, torch.empty(64))
     watch(monkeypatch, triton.knobs)
 
-    assert not plan(*make_inputs(), torch.empty(64), None)
+    assert plan(*make_inputs(), None) is None
     assert launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ()) is None
     assert recorded == []
 
@@ -237,7 +240,7 @@ def test_a_launch_on_a_copy_is_not_remembered(monkeypatch, recorded):
 
     first_call(monkeypatch, recorded, (q, k, v))
 
-    assert not plans
+    assert not plans.by_key
 
 
 @only_known_triton
@@ -247,7 +250,7 @@ def test_a_turned_scale_is_not_remembered(monkeypatch, recorded, scale):
 
     _forward(*make_inputs(), False, scale, 0, None, False, plan_key=("key",))
 
-    assert not plans
+    assert not plans.by_key
 
 
 @only_known_triton
@@ -257,7 +260,7 @@ def test_a_misaligned_first_call_is_not_remembered(monkeypatch, recorded):
 
     first_call(monkeypatch, recorded, (buffer[1:].view(q.shape), k, v))
 
-    assert not plans
+    assert not plans.by_key
 
 
 @only_known_triton
@@ -265,7 +268,7 @@ def test_out_is_checked_for_overlap_on_the_fast_path_too(monkeypatch, recorded):
     q, k, v = make_inputs()
     out = torch.empty_like(q)
     monkeypatch.setattr(forward, "launch", lambda *args: make_handle(recorded))
-    key = plan_key(q, k, v, False, None, out, False)
+    key = plan_key(q, k, False, None, out, False)
     _forward(q, k, v, False, 0.125, 0, out, False, plan_key=key)
 
     with pytest.raises(ValueError, match="out overlaps k in memory"):
@@ -284,14 +287,67 @@ def test_inputs_that_need_gradients_do_not_take_the_fast_path(monkeypatch, recor
     assert recorded == []
 
     with torch.no_grad():
+        first_call(monkeypatch, recorded, inputs)
         public_attention(*inputs)
 
     assert len(recorded) == 1
+    assert public_attention(*inputs).requires_grad
+    assert len(recorded) == 1
 
 
-def test_remembered_launches_are_bounded(recorded):
+def test_remembered_launches_are_bounded():
     """A cache that grows by one key a step would otherwise fill the memory."""
+    bounded = Plans()
     for n in range(MAX_PLANS + 10):
-        remember((n,), lambda *args: True)
+        bounded.remember((n, n, False, None, False), SimpleNamespace(), lambda *_: False)
 
-    assert len(plans) == 10
+    assert len(bounded.by_key) == 10
+
+
+def test_remembered_launches_of_one_shape_are_bounded():
+    bounded = Plans()
+    for n in range(MAX_VARIANTS + 10):
+        bounded.remember((1, 1, False, None, False), SimpleNamespace(n=n), lambda *_: False)
+
+    (kept,) = bounded.by_key.values()
+    assert [plan.n for plan in kept] == list(range(17, 9, -1))
+
+
+def test_remembered_argument_lists_are_bounded(recorded):
+    """A new result at a new address each time must not fill the memory."""
+    prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
+    for n in range(prepared.MAX_BOUND + 10):
+        prepared(STREAM, 16 * n)
+
+    assert len(prepared._bound) == 10
+    assert recorded[0][-1] == 0
+    assert recorded[-1][-1] == 16 * (prepared.MAX_BOUND + 9)
+
+
+# --- what a new result lies in -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("relaid", [False, True])
+def test_a_new_result_is_like_the_first(relaid):
+    model = torch.empty(2, 4, 64, 64, dtype=torch.bfloat16)
+    model = _relaid(model) if relaid else model
+
+    made = launch.allocator(model)()
+
+    assert launch._alike(model, made)
+    assert made.data_ptr() != model.data_ptr()
+
+
+@pytest.mark.parametrize("broken", [TypeError("takes 4"), None])
+def test_an_unknown_private_allocator_is_not_used(monkeypatch, broken):
+    """It raises, or makes something else."""
+
+    def private(shape, strides, dtype):
+        if broken is not None:
+            raise broken
+        return torch.empty(1)
+
+    model = torch.empty(2, 3)
+    monkeypatch.setattr(launch, "_EMPTY_STRIDED", {"cpu": private})
+
+    assert launch._alike(model, launch.allocator(model)())

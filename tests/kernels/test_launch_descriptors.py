@@ -17,7 +17,7 @@ from launch_stand_ins import (
 )
 
 from flashcore_kernels import launch
-from flashcore_kernels.dispatch import _plan_of
+from flashcore_kernels.repeated_launch import Plan
 
 pytestmark = only_known_triton
 
@@ -119,9 +119,9 @@ def test_the_programmatic_launch_flag_reaches_the_launcher(recorded, encoded):
 def test_without_a_wanted_lse_its_place_holds_a_valid_address(recorded, encoded):
     """The Gluon kernels always take a pointer there; it is never read."""
     q, k, v, out, _ = _tensors()
-    plan = _plan_of(_prepared(recorded, (q, k, v, out, q)), None, True)
+    plan = Plan(_prepared(recorded, (q, k, v, out, q)), None, True, out)
 
-    assert plan(q, k, v, out, None)
+    assert plan(q, k, v, out) is out
 
     assert recorded[0][13 + 4 * 9] == q.data_ptr()
 

@@ -7,6 +7,7 @@ import importlib
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flashcore_kernels import attention, attention_with_kv_cache, op
 from flashcore_kernels.reference import attention_reference
@@ -157,3 +158,62 @@ def test_the_forward_schema_is_the_published_one() -> None:
         "flashcore::attention_forward(Tensor q, Tensor k, Tensor v, bool causal, float scale, "
         "SymInt causal_offset) -> (Tensor out, Tensor lse)"
     )
+
+
+class _Recorder(TorchDispatchMode):
+    """Record which operators pass through torch's dispatcher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("with_out", [False, True])
+def test_a_mode_that_watches_operators_sees_attention(device: str, with_out: bool) -> None:
+    """Such as a FLOP counter; a launch past the dispatcher would be missing in its books."""
+    q, k, v = inputs(device)
+    expected = attention(q, k, v, causal=True)
+    attention(q, k, v, causal=True)
+    out = torch.empty_like(q) if with_out else None
+
+    with _Recorder() as recorder:
+        result = attention(q, k, v, causal=True, out=out)
+
+    assert recorder.names[0] == "flashcore.attention_forward.default"
+    assert result is out or out is None
+    torch.testing.assert_close(expected, result, **TOLERANCE)
+
+
+def test_a_mode_that_watches_operators_sees_a_decode_step(device: str) -> None:
+    q, k_cache, v_cache = inputs(device, seqlen_q=1)
+    lens = torch.tensor([3, 10], dtype=torch.int32, device=device)
+    expected = attention_with_kv_cache(q, k_cache, v_cache, lens)
+    out = torch.empty_like(q)
+
+    with _Recorder() as recorder:
+        result = attention_with_kv_cache(q, k_cache, v_cache, lens, out=out)
+
+    assert recorder.names[0] == "flashcore.attention_kv_cache.default"
+    assert result is out
+    torch.testing.assert_close(expected, out, **TOLERANCE)
+
+
+def test_attention_can_be_mapped_over_another_dimension(device: str) -> None:
+    """Tensors inside vmap have no address."""
+    q, k, v = (torch.stack([x, x + 1]) for x in inputs(device))
+
+    mapped = torch.vmap(attention)(q, k, v)
+
+    for i in range(2):
+        torch.testing.assert_close(attention(q[i], k[i], v[i]), mapped[i], **TOLERANCE)
+
+
+def test_a_lazily_negated_tensor_is_read_with_its_sign(device: str) -> None:
+    q, k, v = inputs(device)
+    lazy = torch._neg_view(q.clone())
+
+    torch.testing.assert_close(attention(-q, k, v), attention(lazy, k, v), **TOLERANCE)
