@@ -1,0 +1,107 @@
+"""
+Write what attention_table.py measured as Markdown: every figure comes from its JSON files.
+
+    python benchmarks/attention_report.py FOLDER > docs/attention-table.md
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+Document = dict[str, Any]
+TITLES = {
+    "nine": "The nine shapes of the report, float16, 8 heads of 64",
+    "bf16": "The same in bfloat16, against float16",
+    "causal": "The same under a causal mask",
+    "long": "16384 tokens, 32 heads of 64",
+    "d128": "16384 tokens, 16 heads of 128",
+    "ragged": "Odd lengths, batch 16, against the next larger multiple of 64",
+    "grouped": "8 query heads on 1, 2 and 4 key heads, batch 16, against 8 on 8",
+    "lone": "A lone call: what its caller waits, and what it costs the host",
+    "decode": "One new token on a cache, against a copy of as many bytes",
+}
+HEAD = "| shape | ours, us | compared with | times as fast | must | | floor |"
+RULE = "|---|---:|---|---|---:|---|---|"
+
+
+def table(document: Document) -> Iterator[str]:
+    """One slice: its lines, then what they come to."""
+    yield f"## {TITLES[document['slice']]}"
+    yield ""
+    yield HEAD
+    yield RULE
+    yield from (row(line) for line in document["lines"])
+    yield ""
+    yield from outcome(document)
+
+
+def row(line: dict[str, Any]) -> str:
+    """One line of the table."""
+    other = f"{line['against']} {figure(line['times_us'][line['against']])}"
+    interval = "" if line["low"] is None else f" [{line['low']:.3f}, {line['high']:.3f}]"
+    must = "" if line["must"] is None else f"{line['must']:.2f}"
+    share = line["floor_share"]
+    floor = "" if share is None else f"{share:.0%} ({line['bound_by']})"
+    name = line["shape"] + (" host" if line["slice"] == "lone host" else "")
+    cells = (name, figure(line["ours_us"]), other, f"{line['ratio']:.3f}{interval}")
+    return f"| {' | '.join((*cells, must, line['verdict'], floor))} |"
+
+
+def figure(time_us: float) -> str:
+    """A time with four digits that mean something."""
+    return f"{time_us:.0f}" if time_us >= 1000 else f"{time_us:#.4g}"
+
+
+def outcome(document: Document) -> Iterator[str]:
+    """What a slice comes to, and what it lacks."""
+    found = document["summary"]
+    if found:
+        size = f"Geometric mean {found['mean']:.3f}, least {found['least']:.3f}."
+        yield f"{size} Missed: {'; '.join(found['missed']) or 'nothing'}."
+    yield from (f"Not measured: {reason}" for reason in document["failed"])
+    yield ""
+
+
+def report(documents: list[Document]) -> str:
+    """All slices, in the table's order, headed by what they were measured on."""
+    order = list(TITLES)
+    documents = sorted(documents, key=lambda document: order.index(document["slice"]))
+    machines = {json.dumps(document["machine"], sort_keys=True) for document in documents}
+    lines = ["# The attention kernels beside their peers", ""]
+    lines += ["Written by `benchmarks/attention_report.py`; the commands stand in the head of"]
+    lines += ["`benchmarks/attention_table.py`. Ratios are the other's time over ours, with 95 %"]
+    lines += ["intervals over rounds; a `?` means that the interval holds the limit. Floor: the"]
+    lines += ["least time by the resource in brackets, over ours.", ""]
+    for machine in sorted(machines):
+        named = json.loads(machine)
+        lines.append(f"* {', '.join(f'{key} {named[key]}' for key in sorted(named))}")
+    for document in documents:
+        limits = document["ceilings"]
+        lines.append(
+            f"* {document['slice']}: {document['seconds']:.0f} s; copies "
+            f"{limits['copy_bytes_per_us'] / 1e3:.0f} GB/s, multiplies "
+            f"{limits['matmul_flops_per_us'] / 1e6:.0f} TFLOP/s, "
+            f"{limits['exponentials_per_us'] / 1e6:.2f} T exponentials/s"
+        )
+    lines.append("")
+    for document in documents:
+        lines += table(document)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    """Print the report of a folder."""
+    if len(sys.argv) != 2:
+        raise SystemExit(f"usage: {Path(sys.argv[0]).name} FOLDER (of attention_table.py --out)")
+    files = sorted(Path(sys.argv[1]).glob("*.json"))
+    if not files:
+        raise SystemExit(f"{sys.argv[1]} holds no measured slice: expected NAME.json files")
+    sys.stdout.write(report([json.loads(file.read_text(encoding="utf-8")) for file in files]))
+
+
+if __name__ == "__main__":
+    main()

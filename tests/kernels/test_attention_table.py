@@ -1,0 +1,119 @@
+"""The benchmark behind the attention table: what it asks, what it says, and how it is written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_are_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def _line(ratio, low, high, must=1.05):
+    from attention_lines import Line
+
+    times = {"flashcore": 4.0, "CUDNN": 4.0 * ratio}
+    floor = {"bytes": 2.0, "products": 1.0}
+    return Line("nine", "128x8 H8 D64", "CUDNN", 4.0, ratio, low, high, must, times, floor)
+
+
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [
+        ((1.2, 1.1, 1.3), "ok"),
+        ((1.06, 1.0, 1.1), "ok?"),
+        ((1.04, 1.0, 1.1), "MISSED?"),
+        ((1.0, 0.9, 1.04), "MISSED"),
+        ((0.9, None, None), "MISSED"),
+        ((0.9, 0.8, 0.95, None), ""),
+    ],
+)
+def test_an_interval_around_the_limit_is_said(line, verdict):
+    assert verdict == _line(*line).verdict
+
+
+def test_the_resource_that_binds_is_named():
+    line = _line(1.2, 1.1, 1.3)
+
+    assert (line.floor_share, line.bound_by) == (0.5, "bytes")
+
+
+def test_a_slice_is_summed_up_by_its_mean_and_what_it_misses():
+    from attention_table import summary
+
+    lines = [_line(1.0, 0.9, 1.01), _line(1.44, 1.4, 1.5), _line(0.5, None, None, None)]
+    found = summary("nine", lines)
+
+    assert found["mean"] == pytest.approx(1.2)  # without the one that was not measured here
+    assert found["least"] == 1.0
+    assert found["missed"] == ["128x8 H8 D64 against CUDNN", "geometric mean 1.200, must 1.25"]
+
+
+def test_a_line_that_fails_is_named_and_the_others_are_measured(monkeypatch, capsys):
+    import attention_table
+
+    def lines(bench):
+        yield lambda: 1 / 0
+        yield lambda: [_line(1.2, 1.1, 1.3)]
+
+    monkeypatch.setitem(attention_table.SLICES, "nine", lines)
+    found = attention_table.run("nine", None, float("inf"))
+
+    assert found["failed"] == ["ZeroDivisionError: division by zero"]
+    assert [line["ratio"] for line in found["lines"]] == [1.2]
+    assert "x1.200 [1.100, 1.300] CUDNN" in capsys.readouterr().out
+
+
+def test_the_report_takes_every_figure_from_the_measurement(monkeypatch, tmp_path, capsys):
+    import attention_report
+    import attention_table
+
+    line = attention_table._record(_line(1.2, 1.1, 1.3))
+    document = {
+        "machine": {"card": "H100", "torch": "2.11"},
+        "ceilings": {
+            "copy_bytes_per_us": 2.5e6,
+            "matmul_flops_per_us": 7e8,
+            "exponentials_per_us": 4.18e6,
+        },
+        "slice": "nine",
+        "seconds": 31.4,
+        "summary": {"mean": 1.2, "least": 1.2, "missed": []},
+        "failed": ["ValueError: no"],
+        "lines": [line],
+    }
+    (tmp_path / "nine.json").write_text(json.dumps(document))
+    monkeypatch.setattr(sys, "argv", ["attention_report.py", str(tmp_path)])
+
+    attention_report.main()
+
+    text = capsys.readouterr().out
+    assert "* card H100, torch 2.11" in text
+    assert "* nine: 31 s; copies 2500 GB/s, multiplies 700 TFLOP/s, 4.18 T exponentials/s" in text
+    row = "| 128x8 H8 D64 | 4.000 | CUDNN 4.800 | 1.200 [1.100, 1.300] | 1.05 | ok | 50% (bytes) |"
+    assert row in text
+    assert "Geometric mean 1.200, least 1.200. Missed: nothing." in text
+    assert "Not measured: ValueError: no" in text
+
+
+def test_every_slice_has_a_title_and_every_shape_its_limit():
+    """All that the table was asked for, counted."""
+    from attention_lines import Bench
+    from attention_report import TITLES
+    from attention_table import SLICES
+
+    bench = Bench("cuda", 5, 4)
+    counted = {name: len(list(lines(bench))) for name, lines in SLICES.items()}
+
+    assert list(TITLES) == list(SLICES)
+    assert counted == {
+        "nine": 9, "bf16": 9, "causal": 9, "long": 10, "d128": 10, "ragged": 10, "grouped": 9,
+        "lone": 2, "decode": 22,
+    }  # fmt: skip
