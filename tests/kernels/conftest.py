@@ -8,6 +8,7 @@ compile for real, do not inherit it.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 HAS_GPU = torch.cuda.is_available()
+LARGE_BYTES = 2**30
 # Gluon belongs here because Triton imports it at a first launch, and it insists on one mode too.
 KERNEL_MODULES = (
     "triton.experimental.gluon.nvidia.hopper",
@@ -90,6 +92,15 @@ if not HAS_GPU:
 def device() -> str:
     """Where kernel tests put their tensors: the GPU, or the CPU for the interpreter."""
     return "cuda" if HAS_GPU else "cpu"
+
+
+@pytest.fixture(autouse=HAS_GPU)
+def _give_back_memory():
+    """Leave a large test's memory to the other processes on this card."""
+    yield
+    if HAS_GPU and torch.cuda.memory_reserved() > LARGE_BYTES:
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flashcore_kernels import attention
-from flashcore_kernels.reference import causal_offset_for
+from flashcore_kernels.reference import attention_reference, causal_offset_for
 
 DTYPES = [torch.float16, torch.bfloat16]
 
@@ -26,7 +26,7 @@ LENGTHS = [1, 15, 16, 17, 31, 63, 64, 65, 100, 127, 128, 129, 255, 256, 257, 511
 PAIRS = [
     (1, 1), (64, 128), (128, 192), (256, 256), (239, 1), (799, 3), (113, 203), (113, 128),
     (128, 217), (113, 211), (108, 256), (256, 512), (384, 256), (640, 128), (512, 256),
-    (1024, 1024), (1023, 1024), (1024, 1023), (2048, 2048), (4096, 4096),
+    (1024, 1024), (1023, 1024), (1024, 1023), (2048, 2048), (4096, 4096), (4224, 4224),
 ]  # fmt: skip
 FEW_LENGTHS = LENGTHS if HAS_GPU else [1, 17, 64, 100, 127, 129]
 FEW_PAIRS = PAIRS if HAS_GPU else [(1, 1), (64, 128), (70, 3), (113, 203), (130, 65)]
@@ -347,6 +347,23 @@ def test_nan_in_a_key_reaches_every_row_that_sees_it_and_no_other():
 
     assert torch.equal(clean[:, :, :100], out[:, :, :100])
     assert bool(out[:, :, 100:].isnan().all())
+
+
+def test_an_infinite_key_gives_what_the_arithmetic_says():
+    """A score of +inf makes its row NaN, as inf - inf is; one of -inf counts as hidden."""
+    q, k, v = make(1, 2, 2, 70, 100, 64)
+    k[0, 1, 40, 3] = math.inf
+    exact, exact_lse = attention_reference(q, k, v, dtype=torch.float64)
+
+    out, lse = forward(q, k, v)
+
+    broken = exact.isnan()
+    assert bool(broken.any())
+    assert bool((~broken[0, 1]).any())
+    assert torch.equal(broken, out.isnan())
+    assert torch.equal(exact_lse.isnan(), lse.isnan())
+    error = (out.double() - exact)[~broken]
+    assert float(error.norm() / exact[~broken].norm()) <= 5e-4
 
 
 def test_repeats_are_bit_identical():

@@ -68,7 +68,7 @@ def test_a_line_that_fails_is_named_and_the_others_are_measured(monkeypatch, cap
 
     assert found["failed"] == ["ZeroDivisionError: division by zero"]
     assert [line["ratio"] for line in found["lines"]] == [1.2]
-    assert "x1.200 [1.100, 1.300] CUDNN" in capsys.readouterr().out
+    assert "x1.200 [1.100, 1.300]   CUDNN" in capsys.readouterr().out
 
 
 def test_the_report_takes_every_figure_from_the_measurement(monkeypatch, tmp_path, capsys):

@@ -94,8 +94,8 @@ CASES = [
 ] + (
     [
         ((4, 8, 512, 64), (4, 8, 512, 64), True),
-        ((2, 16, 1000, 128), (2, 4, 1000, 128), True),
-        ((2, 8, 4096, 64), (2, 8, 4096, 64), False),
+        ((1, 8, 1000, 128), (1, 2, 1000, 128), True),
+        ((1, 2, 4096, 64), (1, 1, 4096, 64), False),  # its float64 scores take 0.3 GB
     ]
     if HAS_GPU
     else []
@@ -117,7 +117,9 @@ def test_they_agree_with_torch(q_shape, k_shape, causal, dtype, device: str) -> 
     ours = torch.autograd.grad((attention(q, k, v, causal=causal) * weight).sum(), (q, k, v))
     theirs = torch.autograd.grad((torchs(q, k, v) * weight).sum(), (q, k, v))
     exact_inputs = [t.detach().double().requires_grad_() for t in (q, k, v)]
-    exact = torch.autograd.grad((torchs(*exact_inputs) * weight.double()).sum(), exact_inputs)
+    loss = (torchs(*exact_inputs) * weight.double()).sum()
+    exact = torch.autograd.grad(loss, exact_inputs)
+    del loss  # it holds the scores
 
     for mine, peer, truth in zip(ours, theirs, exact, strict=True):
         assert mine.dtype == dtype

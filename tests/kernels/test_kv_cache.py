@@ -52,6 +52,11 @@ FULL = [
         [(1, 128), (1, 339), (3, 1024), (64, 800), (3, 799), (64, 2048), (16, 20_000)],
         [1, 33, 200],
     )
+] + [
+    Case((n,), 4096, seqlen_q=seqlen_q, nheads=6, nheads_k=nheads_k, num_splits=3)
+    for (seqlen_q, n), nheads_k in itertools.product(
+        [(64, 256), (128, 128), (256, 512), (2048, 3577)], [1, 2, 6]
+    )
 ]  # fmt: skip
 
 
