@@ -64,6 +64,13 @@ SHAPES = {
     "d128": [
         Shape(s, 16384 // s, 16, 128, c) for c in (False, True) for s in (512, 1024, 4096, 16384)
     ],
+    # Where the table's rows meet.
+    "between": [
+        Shape(s, 16384 // s, 2048 // d, d, c)
+        for c in (False, True)
+        for d in (64, 128)
+        for s in (2048, 8192)
+    ],
 }
 
 Candidate = Callable[[Any, Any, Any, Any], None]
