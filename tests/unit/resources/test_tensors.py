@@ -108,3 +108,13 @@ def test_nothing_is_left_behind():
 
     assert before == (torch.cuda.get_device_capability, torch.Generator)
     assert not torch.cuda.is_available()
+
+
+@pytest.mark.usefixtures("machine")
+def test_code_that_looks_for_dispatch_modes_sees_none_of_ours():
+    """Else it takes another way than on a card, and another kernel is compiled."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    assert 0 == torch._C._len_torch_dispatch_stack()
+    with TorchDispatchMode():
+        assert 1 == torch._C._len_torch_dispatch_stack()
