@@ -166,6 +166,12 @@ def _joined(first: Measurement, other: Measurement | None, number: int) -> Measu
             f"process {number} is missing: it measured otherwise ({other.method}, {other.plan})",
         )
     signature = first.processes[0]
+    if away := [each for each in other.processes if _device(each) != _device(signature)]:
+        return _with_notes(
+            first,
+            f"process {number} is missing: it measured on another device "
+            f"({' '.join(_device(away[0]))}, not {' '.join(_device(signature))})",
+        )
 
     def signed(process: Process) -> Process:
         return replace(process, commit=signature.commit, who=signature.who)
@@ -175,6 +181,10 @@ def _joined(first: Measurement, other: Measurement | None, number: int) -> Measu
         processes=(*first.processes, *map(signed, other.processes)),
         checks=_both(first.checks, other.checks),
     )
+
+
+def _device(process: Process) -> tuple[str, str]:
+    return process.environment.device_name, process.environment.card
 
 
 def _both(first: Checks, other: Checks) -> Checks:

@@ -40,6 +40,8 @@ _QUIET: Mapping[str, object] = {
     "json_report": False,
     "pastebin": None,
     "basetemp": None,
+    # Not None: then the ini file's would be opened, and emptied.
+    "log_file": os.devnull,
     "kernelperf_record": None,
     "kernelperf_json": None,
     # Change pytest's cache, or select by it.

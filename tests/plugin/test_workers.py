@@ -240,6 +240,25 @@ def test_the_options_of_the_run_that_write_or_stop_do_not_reach_its_workers(proj
     assert not (project.path / ".pytest_cache/v/cache/lastfailed").exists()
 
 
+def test_the_log_file_is_the_runs_own(project):
+    project.pytester.makeini("[pytest]\nlog_file = run.log\nlog_file_level = INFO")
+    project.write(
+        """
+        import logging, os
+
+        def test_a(kernelperf):
+            logging.info("process %s", os.environ.get("KERNELPERF_PROCESS", "1"))
+            kernelperf(abs, -1)
+        """
+    )
+
+    project.run_apart(*THREE)
+
+    assert counts(project) == {"test_a": 3}
+    (line,) = (project.path / "run.log").read_text().splitlines()
+    assert line.endswith("process 1")
+
+
 def test_under_one_worker_of_xdist_it_is_the_same(project):
     project.write()
 

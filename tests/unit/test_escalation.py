@@ -176,6 +176,18 @@ def test_what_was_measured_otherwise_is_left_out(make, change, why):
     assert why in notes((found,))[-1]
 
 
+def test_what_another_device_measured_is_left_out(make):
+    first, other = make.recorded(name="p1"), make.recorded(name="p2")
+    (process,) = other.measurement.processes
+    elsewhere = replace(process, environment=replace(process.environment, gpu=None, cpu="a CPU"))
+    other = replace(other, measurement=replace(other.measurement, processes=(elsewhere,)))
+
+    (found,) = joined((first,), Answer((other,)), 2)
+
+    assert ids((found,)) == ["p1"]
+    assert "it measured on another device (cpu a CPU a CPU, not " in notes((found,))[-1]
+
+
 def test_later_processes_are_signed_like_the_first_and_their_checks_are_added(make):
     first, other = make.recorded(name="p1"), make.recorded(name="p2")
     (process,) = first.measurement.processes
