@@ -96,13 +96,21 @@ def compare_sides(before: Side, after: Side) -> SideBySide:
             "with the same timer, l2 and pace"
         )
     references = {key: _reference(before.cases[key][0]) for key in before.cases}
-    noise = noise_from((before.cases[key][0].case.timer, references[key]) for key in references)
+    # One card model says nothing about the noise of another.
+    noises = {
+        model: noise_from(
+            (before.cases[key][0].case.regime, references[key])
+            for key in references
+            if key[0] == model
+        )
+        for model in {key[0] for key in shared}
+    }
     verdicts: list[Verdict] = []
     for key in shared:
         measurement, limits = after.cases[key]
         # A target says nothing about the other side.
         asked = replace(limits, targets_us={})
-        verdicts.extend(judge(measurement, Entry(references[key]), asked, noise))
+        verdicts.extend(judge(measurement, Entry(references[key]), asked, noises[key[0]]))
     return SideBySide(tuple(verdicts), _alone(before, after.cases), _alone(after, before.cases))
 
 

@@ -151,11 +151,11 @@ def estimate_pairs(
 def _verdict(
     reference: Reference, after: Measurement, percentile: float, limits: Limits, noise: Noise
 ) -> Verdict:
-    timer = after.case.timer
+    regime = after.case.regime
     difference = find_difference(after, reference) if after.processes else None
     pairs = None
     if after.processes and difference is None:
-        pairs = _pairs(reference.processes, after.processes, percentile, timer, noise)
+        pairs = _pairs(reference.processes, after.processes, percentile, regime, noise)
     margin = limits.max_regression.get(percentile)
     if margin is None:
         margin = _default_margin(percentile, pairs.standard_error if pairs else 0.0)
@@ -196,13 +196,13 @@ def _pairs(
     before: Sequence[Process],
     after: Sequence[Process],
     percentile: float,
-    timer: str,
+    regime: str,
     noise: Noise,
 ) -> _Pairs | None:
     (first,), (second,) = columns(before, (percentile,)), columns(after, (percentile,))
     if not first or len(first) != len(second):
         return None
-    prior = noise.prior(timer, percentile, time_us_of(first))
+    prior = noise.prior(regime, percentile, time_us_of(first))
     change, error = estimate_pairs(first, second, prior)
     return _Pairs(first, second, change, error)
 

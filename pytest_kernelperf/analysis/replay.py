@@ -93,7 +93,7 @@ def prove(series: Sequence[Series]) -> tuple[CaseProof, ...]:
     turns = max(len(each.unslowed) for each in usable)
     noises = [_noise(usable, turn) for turn in range(turns)]
     everything = noise_from(
-        (each.unslowed[0].case.timer, _reference(each.unslowed)) for each in usable
+        (each.unslowed[0].case.regime, _reference(each.unslowed)) for each in usable
     )
     return tuple(proof for each in usable for proof in _prove_case(each, noises, everything))
 
@@ -182,7 +182,7 @@ def _prove_case(series: Series, noises: Sequence[Noise], everything: Noise) -> I
     unchanged = _outcomes(series, series.unslowed, limits, noises)
     reference = _reference(series.unslowed)
     found_columns = columns(reference.processes, percentiles)
-    supported = margins(case.timer, reference, percentiles, everything)
+    supported = margins(case.regime, reference, percentiles, everything)
     for percentile, column in zip(percentiles, found_columns, strict=True):
         verdicts = unchanged.get(percentile, [])
         if not (column and verdicts):
@@ -273,7 +273,7 @@ def _covered(verdicts: Sequence[Verdict]) -> Rate:
 
 def _noise(series: Sequence[Series], turn: int) -> Noise:
     return noise_from(
-        (each.unslowed[0].case.timer, _reference(_circle(each.unslowed, turn))) for each in series
+        (each.unslowed[0].case.regime, _reference(_circle(each.unslowed, turn))) for each in series
     )
 
 

@@ -197,3 +197,18 @@ def _process_of_logs(*logs: float):
         for one, log in zip(process.rounds, logs, strict=True)
     )
     return replace(process, rounds=rounds)
+
+
+def test_a_sustained_pace_has_a_noise_and_a_margin_of_its_own():
+    paced = Series(Limits(), tuple(measurements()))
+    hot = [
+        replace(each, case=replace(each.case, test=f"test_{name}", pace="sustained"))
+        for name in "abc"
+        for each in measurements(sd=0.02)
+    ]
+    sustained = [Series(Limits(), tuple(hot[at : at + 12])) for at in (0, 12, 24)]
+
+    together, *others = prove([paced, *sustained])
+
+    assert prove([paced]) == (together,)
+    assert all(each.margin >= 0.05 for each in others)
