@@ -62,17 +62,23 @@ def run_pytest(
 @contextlib.contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
     """
-    Let SIGTERM do what Ctrl-C does: both end the running process and keep what is recorded.
+    Let SIGTERM and a closed terminal do what Ctrl-C does: end the running process, keep the records.
+
+    Under nohup, which ignores the terminal's end, that stays so.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handled = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
     try:
+        for number in handled:
+            signal.signal(number, interrupt)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in handled:
+            signal.signal(number, before[number])
 
 
 def last_lines(log: Path) -> str:
