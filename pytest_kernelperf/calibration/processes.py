@@ -62,7 +62,7 @@ def run_pytest(
 @contextlib.contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
     """
-    Let SIGTERM and a closed terminal do what Ctrl-C does: end the running process, keep the records.
+    Let SIGTERM and a closed terminal do what Ctrl-C does: end the process, keep what is recorded.
 
     Under nohup, which ignores the terminal's end, that stays so.
     """
