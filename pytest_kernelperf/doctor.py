@@ -121,7 +121,8 @@ def _baselines_finding(root: Path, here: Environment) -> Finding:
         return Finding("baselines", Level.BAD, str(error), cure)
     if not stored:
         text = f"none for {folder} in {root}"
-        return Finding("baselines", Level.NOTE, text, "pytest --kernelperf-update, five times")
+        cure = "pytest --kernelperf-update --kernelperf-processes 5"
+        return Finding("baselines", Level.NOTE, text, cure)
     own = [
         each
         for each in stored

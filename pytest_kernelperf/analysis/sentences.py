@@ -90,12 +90,13 @@ def _settle(story: Story) -> str:
         return f" To settle it takes about {counted(more, 'more process', 'more processes')}."
     if (story.supported_margin or 0.0) > (story.margin or 0.0):
         return (
-            f" More processes can't settle it: noise allows no margin below "
-            f"{_share(story.supported_margin)} here. Record more baseline processes."
+            f" More processes can't settle it: the baseline's noise allows no margin below "
+            f"{_share(story.supported_margin)}. Record it anew, in more processes or on a quieter "
+            "machine: kernelperf prune --tests, then update."
         )
     return (
-        " It lies on the margin, where more processes can't settle it; more baseline processes "
-        "narrow the interval."
+        " It lies on the margin, where more processes can't settle it; a baseline recorded anew in "
+        "more processes narrows the interval."
     )
 
 

@@ -192,11 +192,15 @@ def _escape(verdict: Verdict) -> str:
             "; one process moves no reference: measure in fresh processes, or update with the "
             "records of several runs at once"
         )
-    if verdict.reason != Reason.PROVISIONAL.value:
+    fault = {
+        Reason.PROVISIONAL.value: "the few processes stored are the odd ones",
+        Reason.STRADDLES_MARGIN.value: "the processes stored scatter too much",
+    }.get(verdict.reason)
+    if fault is None:
         return ""
     return (
-        "; if that does not help, the few processes stored are the odd ones: remove them with "
-        "kernelperf prune --tests and update again"
+        f"; if that does not help, {fault}: remove them with kernelperf prune --tests and update "
+        "again"
     )
 
 

@@ -134,7 +134,7 @@ def test_missing_ceilings_and_baselines_are_notes_with_their_cure(kernelperf, ma
     assert 0 == result.exit_code
     assert "theoretical peaks (3352 GB/s, 1070 TFLOP/s (16-bit))" in result.output
     assert "-> kernelperf doctor --ceilings" in result.output
-    assert "-> pytest --kernelperf-update, five times" in result.output
+    assert "-> pytest --kernelperf-update --kernelperf-processes 5" in result.output
 
 
 def test_baselines_of_this_very_card_are_counted(kernelperf, machine, card, baseline):

@@ -346,7 +346,10 @@ def test_undecided_says_what_noise_forbids_or_that_it_lies_on_the_margin() -> No
     hopeless = judged(slower(0.0045), a_reference(), Limits(max_regression={50.0: 0.004}))
     on_margin = judged(slower(0.012), a_reference())
 
-    assert "More processes can't settle it: noise allows no margin below 0.7" in hopeless.sentence
+    assert (
+        "More processes can't settle it: the baseline's noise allows no margin below 0.7"
+        in hopeless.sentence
+    )
     assert "It lies on the margin" in on_margin.sentence
 
 

@@ -81,14 +81,17 @@ def test_accepting_a_regression_does_not_accept_a_missed_target(make) -> None:
     assert decision.sentence.startswith("P50 is slower and misses its target")
 
 
-def test_an_uncertain_update_of_a_provisional_baseline_names_the_way_out(make) -> None:
-    """If the only process stored was an odd one, measuring again never helps."""
+@pytest.mark.parametrize(
+    ("reason", "why"), [("PROVISIONAL", "the odd ones"), ("STRADDLES_MARGIN", "scatter too much")]
+)
+def test_an_uncertain_update_names_the_way_out_of_a_bad_baseline(make, reason, why) -> None:
+    """If what is stored is at fault, measuring again never helps."""
     recorded = make.recorded(S.INCONCLUSIVE, name="new")
-    verdict = replace(recorded.verdicts[0], reason="PROVISIONAL")
+    verdict = replace(recorded.verdicts[0], reason=reason)
     decision = decide_update(replace(recorded, verdicts=(verdict,)), make.entry("a"), ALL)
 
     assert "refused" == decision.action
-    assert "kernelperf prune --tests" in decision.sentence
+    assert f"{why}: remove them with kernelperf prune --tests" in decision.sentence
 
 
 def test_unchanged_keeps_the_reference_and_refreshes_the_latest(make) -> None:
