@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,22 @@ from pytest_kernelperf.store.files import check_writable, write_bytes
 _RAN = (0, 1)
 #: Folders that hold no tests of this project.
 _SKIPPED = ("node_modules", "build", "dist", "venv", "site-packages")
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """
+    What pytest brought.
+
+    Attributes:
+        compiled: Of its JSON document, one per case and target.
+        failed: Tests that failed for another reason than a verdict, so that no verdict tells.
+        skipped: pytest's lines on tests that were not followed up to their kernels.
+    """
+
+    compiled: Sequence[Mapping[str, Any]]
+    failed: Sequence[str]
+    skipped: Sequence[str]
 
 
 @click.command()
@@ -65,32 +83,48 @@ def resources(
             "@kernel_perf(resources={}), or name the tests"
         )
     options = [f"--kernelperf-baselines={baselines}"] if baselines is not None else []
-    document = _compile([*options, *chosen], workers or _default_workers())
+    outcome = _compile([*options, *chosen], workers or _default_workers())
     if json_file is not None:
-        write_bytes(json_file, msgspec.json.format(msgspec.json.encode(document), indent=1))
-    compiled = [_read(one) for one in document]
+        write_bytes(json_file, msgspec.json.format(msgspec.json.encode(outcome.compiled), indent=1))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
-    click.echo(resources_table(compiled, width=width, color=False))
-    failing = [one["verdict"] for one in document if Status(one["verdict"]["status"]) in FAILING]
-    for one in document:
-        if one["verdict"] in failing:
-            verdict = one["verdict"]
-            click.echo(
-                f"{verdict['status']} {one['file']}::{one['test']} [{one['l2']}] "
-                f"({verdict['reason']}): {verdict['sentence']}"
-            )
-    click.echo(f"kernelperf: {len(document)} compiled, {len(failing)} failed")
-    ctx.exit(1 if failing else 0)
+    click.echo(resources_table(list(map(_read, outcome.compiled)), width=width, color=False))
+    failing = [one for one in outcome.compiled if _fails(one)]
+    for one in failing:
+        verdict = one["verdict"]
+        click.echo(
+            f"{verdict['status']} {one['file']}::{one['test']} [{one['l2']}] "
+            f"({verdict['reason']}): {verdict['sentence']}"
+        )
+    for nodeid in outcome.failed:
+        click.echo(
+            f"FAILED {nodeid}: not for what was compiled; "
+            f"pytest --kernelperf --kernelperf-compile-only {shlex.quote(nodeid)} says why"
+        )
+    for line in outcome.skipped:
+        click.echo(f"kernelperf: not compiled: {line}")
+    failed = len(failing) + len(outcome.failed)
+    click.echo(f"kernelperf: {len(outcome.compiled)} compiled, {failed} failed")
+    ctx.exit(1 if failed else 0)
 
 
-def _compile(tests: Sequence[str], workers: int) -> list[dict[str, Any]]:
+def _compile(tests: Sequence[str], workers: int) -> _Outcome:
     """
     Run pytest on the tests and return what its JSON document says of compiled kernels.
+
+    Raises:
+        ResourcesUnavailableError: If pytest could not run, or compiled nothing.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run.json"
         command = [sys.executable, "-m", "pytest", "--kernelperf", "--kernelperf-compile-only"]
-        command += ["-q", "--no-header", f"--kernelperf-json={out}", *tests]
+        command += [
+            "-q",
+            "--no-header",
+            "-rs",
+            "--no-fold-skipped",
+            f"--kernelperf-json={out}",
+            *tests,
+        ]
         if workers > 1:
             command += ["-n", str(workers)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -99,15 +133,28 @@ def _compile(tests: Sequence[str], workers: int) -> list[dict[str, Any]]:
                 f"pytest could not compile {' '.join(tests)} (exit status {done.returncode}):\n"
                 f"{(done.stdout + done.stderr).strip()}"
             )
-        found: list[dict[str, Any]] = msgspec.json.decode(out.read_bytes())["compiled"]
-    if not found:
+        document: dict[str, Any] = msgspec.json.decode(out.read_bytes())
+    compiled = document["compiled"]
+    if not compiled:
         raise ResourcesUnavailableError(
             f"no kernel was compiled for {' '.join(tests)}; pytest said:\n{done.stdout.strip()}"
         )
-    return found
+    told = {(Path(one["file"]).name, one["test"]) for one in compiled if _fails(one)}
+    skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED ")]
+    failed = [nodeid for nodeid in document["failed_tests"] if _place(nodeid) not in told]
+    return _Outcome(compiled, failed, skipped)
 
 
-def _read(document: dict[str, Any]) -> Compiled:
+def _fails(one: Mapping[str, Any]) -> bool:
+    return Status(one["verdict"]["status"]) in FAILING
+
+
+def _place(nodeid: str) -> tuple[str, str]:
+    file, _, test = nodeid.partition("::")
+    return Path(file).name, test
+
+
+def _read(document: Mapping[str, Any]) -> Compiled:
     case = {name: document[name] for name in ("file", "test", "name", "timer", "l2", "pace")}
     return Compiled(
         case=Case(**case),

@@ -211,7 +211,7 @@ def stand_in_tensors(current_index: Callable[[], int]) -> Iterator[None]:
         current_index: Gives the card that "cuda" means.
     """
     # Code that asks whether somebody wants to see its operators must go the way it goes on a card.
-    counted = torch._C._len_torch_dispatch_stack
+    counted: Callable[[], int] = torch._C._len_torch_dispatch_stack
 
     def without_ours() -> int:
         return max(0, int(counted()) - 1)

@@ -1,0 +1,79 @@
+"""
+`kernelperf resources`: what it could not compile is told, and fails it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
+if torch.cuda.is_available():
+    pytest.skip("needs a machine without a GPU", allow_module_level=True)
+
+TESTS = """
+import torch, triton
+import triton.language as tl
+from pytest_kernelperf import kernel_perf
+
+@triton.jit
+def fill_kernel(y, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y + at, 1.0, mask=at < n)
+
+def fill(y):
+    fill_kernel[(triton.cdiv(y.numel(), 256),)](y, y.numel(), BLOCK=256)
+
+@kernel_perf(resources={"targets": ("sm_90",)}, mutates=("y",))
+def test_fill(kernelperf):
+    kernelperf(fill, torch.zeros(1000, device="cuda"))
+
+@kernel_perf(resources={"targets": ("sm_90",)}, mutates=("y",))
+def test_asks_first(kernelperf):
+    y = torch.zeros(1000, device="cuda")
+    assert y.sum().item() == 0
+    kernelperf(fill, y)
+
+@kernel_perf(resources={"targets": ("sm_90",)}, mutates=("y",))
+def test_has_a_slip(kernelperf):
+    kernelperf(fil, torch.zeros(1000, device="cuda"))
+"""
+
+
+def resources(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """
+    Run the command in a project of one file.
+    """
+    (folder / "pytest.ini").write_text("[pytest]")
+    (folder / "test_it.py").write_text(TESTS)
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "pytest_kernelperf", "resources", "--workers", "1"]
+    return subprocess.run(
+        [*command, *tests],
+        cwd=folder,
+        env={**environment, "TRITON_CACHE_DIR": str(folder / "triton")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_test_that_fails_before_its_kernel_fails_the_command(tmp_path):
+    done = resources(tmp_path, "test_it.py::test_fill", "test_it.py::test_has_a_slip")
+
+    assert 1 == done.returncode, done.stdout + done.stderr
+    assert "FAILED test_it.py::test_has_a_slip: not for what was compiled" in done.stdout
+    assert "kernelperf: 1 compiled, 1 failed" == done.stdout.splitlines()[-1]
+
+
+def test_a_test_that_could_not_be_followed_to_its_kernel_is_named(tmp_path):
+    done = resources(tmp_path, "test_it.py::test_fill", "test_it.py::test_asks_first")
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "not compiled: SKIPPED test_it.py::test_asks_first - " in done.stdout
