@@ -117,14 +117,8 @@ def _compile(tests: Sequence[str], workers: int) -> _Outcome:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run.json"
         command = [sys.executable, "-m", "pytest", "--kernelperf", "--kernelperf-compile-only"]
-        command += [
-            "-q",
-            "--no-header",
-            "-rs",
-            "--no-fold-skipped",
-            f"--kernelperf-json={out}",
-            *tests,
-        ]
+        command += ["-q", "--no-header", "-rs", "--no-fold-skipped"]
+        command += [f"--kernelperf-json={out}", *tests]
         if workers > 1:
             command += ["-n", str(workers)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
