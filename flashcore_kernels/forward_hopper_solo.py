@@ -169,7 +169,7 @@ def _step(acc, p, row_max, row_sum, q, feeds, base, j, tiles, scale_log2, proble
         _ask(k_feed, base, j + 1 + STAGES, tiles, plan)
     key = (tile.blocks - 2 - j) * plan.BLOCK_N
     p_new, alpha, row_max, row_sum = _masked_weights(
-        s, row_max, row_sum, tile, key, scale_log2, problem, plan
+        s, row_max, row_sum, tile, key, scale_log2, problem, plan, False
     )
     # Already filled, so this never waits: it ends a basic block. Without it ptxas moves the wait
     # for O_j up in front of the exponentials, and nothing overlaps.
@@ -183,11 +183,13 @@ def _step(acc, p, row_max, row_sum, q, feeds, base, j, tiles, scale_log2, proble
 
 
 @gluon.jit
-def _masked_weights(s, row_max, row_sum, tile, key, scale_log2, problem, plan):
+def _masked_weights(
+    s, row_max, row_sum, tile, key, scale_log2, problem, plan, LAST_KEYS: gl.constexpr
+):
     """Mask and softmax of the scores of the block that starts at ``key``."""
     layout: gl.constexpr = _product_layout(plan.BLOCK_N)
     return _weights(
-        s, row_max, row_sum, tile.row, key, tile.clear, scale_log2, problem, plan, layout
+        s, row_max, row_sum, tile.row, key, tile.clear, scale_log2, problem, plan, layout, LAST_KEYS
     )
 
 
@@ -251,7 +253,7 @@ def _attend(
             _ask_q(q_feed, following, turn + 1, more)
         _ask(k_feed, base, plan.STAGES, tiles, plan)
         p32, _, row_max, row_sum = _masked_weights(
-            s, row_max, row_sum, tile, last * plan.BLOCK_N, scale_log2, problem, plan
+            s, row_max, row_sum, tile, last * plan.BLOCK_N, scale_log2, problem, plan, True
         )
         p = _operand(p32, v_feed[0].dtype, plan)
         for j in range(last):

@@ -275,15 +275,17 @@ def _softmax(s, m, row_sum, scale_log2, MASKED: gl.constexpr, POLY: gl.constexpr
 
 
 @gluon.jit
-def _weights(s, m, row_sum, row, key, clear, scale_log2, problem, plan, S_LAYOUT: gl.constexpr):
+def _weights(s, m, row_sum, row, key, clear, scale_log2, problem, plan, S_LAYOUT: gl.constexpr,
+             LAST_KEYS: gl.constexpr):  # fmt: skip
     """
     Mask, if this block of keys needs it, and softmax.
 
-    The test is a uniform branch inside one loop. A loop of its own for masked blocks costs two
-    instructions more per pair of scores in both loops: P in float16 then crosses from one to the
-    other one half at a time.
+    Without a causal mask only ``LAST_KEYS``, the block visited first, can reach behind the end: the
+    loop over the others knows no mask. A causal one is a uniform branch inside the loop. A loop of
+    its own for masked blocks costs two instructions more per pair of scores in both loops: P in
+    float16 then crosses from one to the other one half at a time.
     """
-    MASKED: gl.constexpr = plan.CAUSAL or not plan.EVEN_N
+    MASKED: gl.constexpr = plan.CAUSAL or (LAST_KEYS and not plan.EVEN_N)
     if MASKED:  # noqa: SIM102 (the first test is the compiler's)
         if key >= clear:
             s = _mask(s, row, key, problem, plan, S_LAYOUT)

@@ -1,8 +1,9 @@
 """
 Compiles Hopper configurations for sm_90 without a GPU, and lays their launches side by side.
 
-Run as a program it prints JSON, {case: numbers}: what ptxas says of each row of the tile table, and
-what reaches Triton's generated launcher by the public way and by the prepared one. It runs in a
+Run as a program it prints JSON, {case: numbers}: what ptxas says of each row of the tile table, at
+an aligned length and at an odd one, and what reaches Triton's generated launcher by the public way
+and by the prepared one. It runs in a
 child process because the parent may have defined its kernels for the interpreter. With a
 configuration's name, 0 or 1 for the causal mask, and a headdim, it prints PTX and ptxas' words.
 """
@@ -27,6 +28,7 @@ from triton.experimental.gluon._runtime import GluonASTSource
 from flashcore_kernels import configs, dispatch, forward_hopper, launch
 
 H100_SMS = 132
+ALIGNED, ODD = 1024, 1000
 STREAM, FUNCTION = 77, 1234
 LENGTHS = ("seqlen_q", "seqlen_k", "offset", "nheads", "num_m", "num_bh", "section", "total")
 MASK = {"scale": 0.125, "causal_offset": 0}
@@ -39,9 +41,11 @@ def rows() -> list[tuple[forward_hopper.HopperConfig, int, bool]]:
     return list(dict.fromkeys(found))
 
 
-def inputs(headdim: int, dtype: torch.dtype = torch.float16) -> tuple[torch.Tensor, ...]:
-    """Return q, k, v, out: [1, 8, 1024, headdim]."""
-    return tuple(torch.empty(1, 8, 1024, headdim, dtype=dtype) for _ in range(4))
+def inputs(
+    headdim: int, dtype: torch.dtype = torch.float16, seqlen: int = ALIGNED
+) -> tuple[torch.Tensor, ...]:
+    """Return q, k, v, out: [1, 8, seqlen, headdim]."""
+    return tuple(torch.empty(1, 8, seqlen, headdim, dtype=dtype) for _ in range(4))
 
 
 def compiled(
@@ -49,10 +53,11 @@ def compiled(
     headdim: int,
     causal: bool,
     dtype: torch.dtype = torch.float16,
+    seqlen: int = ALIGNED,
 ) -> Any:
     """Compile the kernel as it would be launched on `inputs`, without the log-sum-exp."""
     forward_hopper._multiprocessors = lambda device_index: H100_SMS
-    tensors = inputs(headdim, dtype)
+    tensors = inputs(headdim, dtype, seqlen)
     kernel, args, constants, options, _ = forward_hopper.launch_plan(
         *tensors, None, causal=causal, config=config, **MASK
     )
@@ -161,6 +166,8 @@ def main() -> None:
     for config, headdim, causal in rows():
         kernel = compiled(config, headdim, causal)
         numbers = assembled(kernel.asm["ptx"]) | launches(kernel, config, headdim, causal)
+        odd = compiled(config, headdim, causal, seqlen=ODD)
+        numbers["odd"] = assembled(odd.asm["ptx"])
         found[f"{config.name} D{headdim} {'causal' if causal else 'full'}"] = numbers
     config, headdim, causal = rows()[0]
     found["bf16"] = assembled(compiled(config, headdim, causal, torch.bfloat16).asm["ptx"])

@@ -90,6 +90,15 @@ def test_products_stay_asynchronous_and_registers_hold(compiled, case):
     assert result["spill_bytes"] <= SPILLS.get(case, 0)
 
 
+@pytest.mark.parametrize("case", [case for case in REGISTERS if case.endswith("full")])
+def test_an_odd_length_keeps_as_many_programs_on_an_sm(compiled, case):
+    """The mask of the last keys must not cost registers in the loop over all others."""
+    odd = compiled[case]["odd"]
+
+    assert (odd["warnings"], odd["spill_bytes"]) == ([], 0)
+    assert odd["registers"] <= REGISTERS[case]
+
+
 def test_bfloat16_costs_the_same_registers(compiled):
     first = next(iter(REGISTERS))
 
