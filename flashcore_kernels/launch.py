@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from operator import getitem
 from typing import Any
@@ -263,14 +263,20 @@ def allocator(model: torch.Tensor) -> Callable[[], torch.Tensor]:
     """
     shape, strides, dtype = tuple(model.shape), model.stride(), model.dtype
     private = _EMPTY_STRIDED.get(model.device.type)
-    if private is not None:
-        allocate: Callable[[], torch.Tensor] = partial(private, shape, strides, dtype)
-        try:
-            if _alike(allocate(), model):
-                return allocate
-        except (TypeError, RuntimeError):
-            pass  # another signature in another release
+    if private is not None and _allocates(private, model.device):
+        return partial(private, shape, strides, dtype)
     return partial(torch.empty_strided, shape, strides, dtype=dtype, device=model.device)
+
+
+@cache
+def _allocates(private: Callable[..., torch.Tensor], device: torch.device) -> bool:
+    """Try torch's private allocation on a few bytes: it may differ in another release."""
+    model = torch.empty_strided((2, 3, 5), (1, 10, 2), dtype=torch.float16, device=device)
+    try:
+        made = private((2, 3, 5), (1, 10, 2), torch.float16)
+    except (TypeError, RuntimeError):
+        return False
+    return _alike(made, model)
 
 
 def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -338,6 +338,22 @@ def test_a_new_result_is_like_the_first(relaid):
     assert made.data_ptr() != model.data_ptr()
 
 
+def test_a_large_result_is_not_allocated_twice_to_try_the_way(monkeypatch):
+    """A first call near the memory's limit must not need room for a second result."""
+    sizes = []
+
+    def private(shape, strides, dtype):
+        sizes.append(shape)
+        return torch.empty_strided(shape, strides, dtype=dtype)
+
+    monkeypatch.setattr(launch, "_EMPTY_STRIDED", {"cpu": private})
+    allocate = launch.allocator(torch.empty(64, 64))
+
+    assert (64, 64) not in sizes
+    assert allocate().shape == (64, 64)
+    assert (64, 64) in sizes
+
+
 @pytest.mark.parametrize("broken", [TypeError("takes 4"), None])
 def test_an_unknown_private_allocator_is_not_used(monkeypatch, broken):
     """It raises, or makes something else."""
