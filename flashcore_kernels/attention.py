@@ -92,7 +92,7 @@ def attention(
                 checks.check_out_needs_no_gradient(out)
                 checks.check_no_overlap(out, q, k, v)
                 mark_written(out)
-            result = plan(q, k, v, out)
+            result = plan.repeat(q, k, v, out)
             if result is not None:
                 return result
     return _attention_checked(q, k, v, causal, scale, out, return_lse)

@@ -52,7 +52,8 @@ class PreparedLaunch:
 
     Built by `prepare`. Holds for one device, grid and set of scalar arguments. What an address
     becomes, a tensor map with its shape and strides for kernels that read by TMA, depends on the
-    address alone, so the whole argument list is remembered per set of addresses.
+    address alone, so the whole argument list is remembered per stream and set of addresses: handed
+    over as it is, its 72 values are not copied.
     """
 
     __slots__ = ("_after_stream", "_arguments", "_bound", "_grid", "_launch", "_scalars")
@@ -73,32 +74,33 @@ class PreparedLaunch:
         self._scalars = scalars
         self._bound: dict[tuple[int | None, ...], tuple[Any, ...]] = {}
 
-    def __call__(self, stream: int, *addresses: int | None) -> bool:
+    def __call__(self, *stream_and_addresses: int | None) -> bool:
         """
         Launch on a stream.
 
         Args:
-            stream: The raw stream handle, of the device that the kernel was prepared on.
-            addresses: Device addresses in the kernel's order, descriptors' included; None where the
-                kernel was compiled without that tensor.
+            stream_and_addresses: The raw stream handle, of the device that the kernel was prepared
+                on, then device addresses in the kernel's order, descriptors' included; None where
+                the kernel was compiled without that tensor.
 
         Returns:
             False, and nothing launched, if an address is not 16-byte aligned.
         """
-        values = self._bound.get(addresses) or self._bind(addresses)
+        values = self._bound.get(stream_and_addresses) or self._bind(*stream_and_addresses)
         if not values:
             return False
-        self._launch(*self._grid, stream, *values)
+        self._launch(*values)
         return True
 
-    def _bind(self, addresses: tuple[int | None, ...]) -> tuple[Any, ...]:
-        """Return, and keep, all that follows the stream; nothing if an address is misaligned."""
+    def _bind(self, stream: int | None, *addresses: int | None) -> tuple[Any, ...]:
+        """Return, and keep, all arguments; none if an address is misaligned."""
         if any(address is not None and address % ALIGNMENT_BYTES for address in addresses):
             return ()
         if len(self._bound) >= self.MAX_BOUND:
             self._bound.clear()
         values = chain.from_iterable(map(getitem, self._arguments, addresses))
-        bound = self._bound[addresses] = (*self._after_stream, *values, *self._scalars)
+        bound = (*self._grid, stream, *self._after_stream, *values, *self._scalars)
+        self._bound[stream, *addresses] = bound
         return bound
 
 
@@ -291,11 +293,12 @@ def is_watched() -> bool:
         True if the public path must be taken.
     """
     runtime = _knobs.runtime
-    return (
-        runtime.launch_enter_hook is not _ENTER_HOOKS
-        or runtime.launch_exit_hook is not _EXIT_HOOKS
-        or bool(getattr(_ENTER_HOOKS, "calls", _ENTER_HOOKS))
-        or bool(getattr(_EXIT_HOOKS, "calls", _EXIT_HOOKS))
+    enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
+    return bool(
+        enter is not _ENTER_HOOKS
+        or leave is not _EXIT_HOOKS
+        or enter.calls
+        or leave.calls
         or runtime.debug
-        or bool(_knobs.compilation.instrumentation_mode)
+        or _knobs.compilation.instrumentation_mode
     )

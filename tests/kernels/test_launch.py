@@ -154,11 +154,11 @@ def test_a_misaligned_pointer_is_not_launched(recorded, which):
     tensors = [*make_inputs(), torch.empty(2, 4, 64, 64, dtype=torch.float16)]
     plan = Plan(prepared, None, False, tensors[-1])
     buffer = torch.empty(tensors[which].numel() + 1, dtype=torch.float16)
-    assert plan(*tensors) is tensors[-1]
+    assert plan.repeat(*tensors) is tensors[-1]
 
     tensors[which] = buffer[1:].view(2, 4, 64, 64)
 
-    assert plan(*tensors) is None
+    assert plan.repeat(*tensors) is None
     assert len(recorded) == 1
 
 
@@ -167,7 +167,7 @@ def test_another_current_device_is_not_launched(monkeypatch, recorded):
     prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
     monkeypatch.setattr(launch, "current_device", lambda: 1)
 
-    launched = Plan(prepared, 0, False, torch.empty(64))(*make_inputs(), None)
+    launched = Plan(prepared, 0, False, torch.empty(64)).repeat(*make_inputs(), None)
 
     assert launched is None
     assert recorded == []
@@ -208,7 +208,7 @@ def test_whoever_watches_launches_sees_them(monkeypatch, recorded, watch):
     plan = Plan(prepared, None, False, torch.empty(64))
     watch(monkeypatch, triton.knobs)
 
-    assert plan(*make_inputs(), None) is None
+    assert plan.repeat(*make_inputs(), None) is None
     assert launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ()) is None
     assert recorded == []
 
