@@ -81,13 +81,15 @@ class Bench:
     samples: int
     limits: Ceilings | None = None
 
-    def measured(self, label: str, subjects: Callables, timer: str = "device") -> dict[str, Any]:
+    def measured(
+        self, label: str, subjects: Callables, timer: str = "device", l2: str = "cold"
+    ) -> dict[str, Any]:
         """Measure callables interleaved; raise if one of them is wrong."""
         from pytest_kernelperf import measure
         from pytest_kernelperf.model import Case
 
         on_gpu = self.device == "cuda"
-        timer, l2 = (timer, "cold") if on_gpu else ("wall", "warm")
+        timer, l2 = (timer, l2) if on_gpu else ("wall", "warm")
         case = Case("benchmarks/attention_table.py", label, "", timer, l2, "paced")
         job = measure.Job(case, rounds=self.rounds, samples=self.samples)
         named = {name: measure.Subject(fn, args) for name, (fn, args) in subjects.items()}
@@ -106,12 +108,13 @@ class Bench:
         must: float | None = None,
         against: str | None = None,
         timer: str = "device",
+        l2: str = "cold",
         floor_us: dict[str, float] | None = None,
     ) -> Line:
         """Compare ours with the fastest of the others, or with the one that is named."""
         from pytest_kernelperf.analysis import compare
 
-        found = self.measured(f"{label} {shape}", subjects, timer)
+        found = self.measured(f"{label} {shape}", subjects, timer, l2)
         times = {ratio.name: ratio.time_us for ratio in compare(shape, found, OURS).ratios}
         others = (name for name in times if name != OURS)
         best = against or min(others, key=times.__getitem__)

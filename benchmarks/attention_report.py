@@ -1,7 +1,9 @@
 """
-Write what attention_table.py measured as Markdown: every figure comes from its JSON files.
+Write what attention_table.py measured as Markdown: every figure comes from its JSON.
 
-    python benchmarks/attention_report.py FOLDER > docs/attention-table.md
+    python benchmarks/attention_report.py FILE [FILE ...] > docs/attention-table.md
+
+Where several files have a slice, the last one's counts.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ TITLES = {
     "d128": "16384 tokens, 16 heads of 128",
     "ragged": "Odd lengths, batch 16, against the next larger multiple of 64",
     "grouped": "8 query heads on 1, 2 and 4 key heads, batch 16, against 8 on 8",
-    "lone": "A lone call: what its caller waits, and what it costs the host",
+    "lone": "A lone call: what its caller waits on new inputs (cold), on the same (warm); host",
     "decode": "One new token on a cache, against a copy of as many bytes",
 }
 HEAD = "| shape | ours, us | compared with | times as fast | must | | floor |"
@@ -46,8 +48,7 @@ def row(line: dict[str, Any]) -> str:
     must = "" if line["must"] is None else f"{line['must']:.2f}"
     share = line["floor_share"]
     floor = "" if share is None else f"{share:.0%} ({line['bound_by']})"
-    name = line["shape"] + (" host" if line["slice"] == "lone host" else "")
-    cells = (name, figure(line["ours_us"]), other, f"{line['ratio']:.3f}{interval}")
+    cells = (line["shape"], figure(line["ours_us"]), other, f"{line['ratio']:.3f}{interval}")
     return f"| {' | '.join((*cells, must, line['verdict'], floor))} |"
 
 
@@ -94,13 +95,14 @@ def report(documents: list[Document]) -> str:
 
 
 def main() -> None:
-    """Print the report of a folder."""
-    if len(sys.argv) != 2:
-        raise SystemExit(f"usage: {Path(sys.argv[0]).name} FOLDER (of attention_table.py --out)")
-    files = sorted(Path(sys.argv[1]).glob("*.json"))
-    if not files:
-        raise SystemExit(f"{sys.argv[1]} holds no measured slice: expected NAME.json files")
-    sys.stdout.write(report([json.loads(file.read_text(encoding="utf-8")) for file in files]))
+    """Print the report of some files."""
+    if len(sys.argv) < 2:
+        name = Path(sys.argv[0]).name
+        raise SystemExit(f"usage: {name} FILE [FILE ...] (of attention_table.py --out)")
+    slices: dict[str, Document] = {}
+    for file in sys.argv[1:]:
+        slices |= json.loads(Path(file).read_text(encoding="utf-8"))
+    sys.stdout.write(report(list(slices.values())))
 
 
 if __name__ == "__main__":

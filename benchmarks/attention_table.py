@@ -1,10 +1,11 @@
 """
 The table of the attention kernels beside everything that PyTorch users can pick.
 
-    python benchmarks/attention_table.py --slice nine,bf16,causal --out table
-    python benchmarks/attention_table.py --slice long,d128 --out table
-    python benchmarks/attention_table.py --slice ragged,grouped,lone,decode --out table
-    python benchmarks/attention_report.py table > docs/attention-table.md
+    python benchmarks/attention_table.py --out table.json
+    python benchmarks/attention_report.py table.json > docs/attention-table.md
+
+It takes about 100 seconds; `--slice ragged,lone` measures those alone, and replaces them in the
+file where it exists.
 
 Each line is one comparison by this project's own measurement: callables interleaved, paced, on
 rotating inputs behind a blocker, judged by the ratio of their medians round by round. A ratio is
@@ -45,7 +46,7 @@ from attention_peers import (
     torchs,
 )
 from decode_lines import decode
-from host_cost import cost_us
+from lone_lines import lone
 
 RAGGED = (1, 17, 100, 127, 129, 257, 384, 500, 513, 1000)
 Lines = Iterator[Callable[[], list[Line]]]
@@ -137,33 +138,6 @@ def grouped(bench: Bench) -> Lines:
             yield partial(measure, fitted(shape, bench.device))
 
 
-def lone(bench: Bench) -> Lines:
-    """What a lone caller waits, and what a call costs the host."""
-    many = replace(bench, samples=max(50, bench.samples))
-
-    def subjects(shape: Shape) -> Callables:
-        inputs = tensors(shape, bench.device)
-        return {OURS: (ours(shape), inputs), "sdpa": (torchs(shape), inputs)}
-
-    def measure(shape: Shape) -> list[Line]:
-        about = {"must": 1 / 0.6, "timer": "wall"}
-        wall = many.line("lone wall", shape.name, subjects(shape), **about)
-        return [wall, host_line(shape.name, subjects(shape))]
-
-    for seqlen in (128, 512):
-        yield partial(measure, fitted(Shape(seqlen, 1), bench.device))
-
-
-def host_line(shape: str, subjects: Callables) -> Line:
-    """Host time per call; the interval is that of the median of the repeats' ratios."""
-    times = cost_us({name: partial(call, *inputs) for name, (call, inputs) in subjects.items()})
-    pairs = sorted(b / a for a, b in zip(times[OURS], times["sdpa"], strict=True))
-    middle = {name: statistics.median(each) for name, each in times.items()}
-    # Of 25 repeats the 8th and the 18th hold the median with 95.7 % (binomial).
-    size = (middle[OURS], statistics.median(pairs), pairs[7], pairs[-8])
-    return Line("lone host", shape, "sdpa", *size, 2.0, middle)
-
-
 SLICES: dict[str, Callable[[Bench], Lines]] = {
     "nine": lambda bench: beside_peers(bench, "nine", nine(), 1.05),
     "bf16": same_speed_in_bf16,
@@ -227,6 +201,14 @@ def summary(name: str, lines: list[Line]) -> dict[str, Any]:
     return {"mean": mean, "least": min(ratios), "missed": missed}
 
 
+def add(file: Path, document: dict[str, Any]) -> None:
+    """Put a slice into the file, in the place of an older one."""
+    slices = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    slices[document["slice"]] = document
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(slices, indent=1) + "\n", encoding="utf-8")
+
+
 def about_this_machine(device: str) -> dict[str, str]:
     """Card and versions."""
     import torch
@@ -243,10 +225,10 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--slice", default=",".join(SLICES), help="comma-separated; default: all")
-    parser.add_argument("--out", type=Path, help="folder for one JSON file per slice")
+    parser.add_argument("--out", type=Path, help="JSON file, written anew or added to")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=4, help="per round and callable")
-    parser.add_argument("--budget-seconds", type=float, default=450.0)
+    parser.add_argument("--budget-seconds", type=float, default=140.0)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run")
     args = parser.parse_args()
     args.slices = args.slice.split(",")
@@ -272,11 +254,8 @@ def main() -> None:
     for name in args.slices:
         found = run(name, bench, deadline_s)
         print(f"{name}: {found['summary']}", flush=True)
-        document = {"machine": machine, "ceilings": asdict(bench.limits), **found}
         if args.out:
-            args.out.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(document, indent=1) + "\n"
-            (args.out / f"{name}.json").write_text(text, encoding="utf-8")
+            add(args.out, {"machine": machine, "ceilings": asdict(bench.limits), **found})
 
 
 if __name__ == "__main__":

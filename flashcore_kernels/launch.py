@@ -100,7 +100,7 @@ class PreparedLaunch:
             self._bound.clear()
         values = chain.from_iterable(map(getitem, self._arguments, addresses))
         bound = (*self._grid, stream, *self._after_stream, *values, *self._scalars)
-        self._bound[stream, *addresses] = bound
+        self._bound[(stream, *addresses)] = bound
         return bound
 
 
@@ -122,7 +122,7 @@ class TensorMaps(AddressArguments):
     keeps nothing of what lies here.
     """
 
-    MAX_ADDRESSES = 256
+    MAX_ADDRESSES = 1024  # as many as a launch keeps sets of
 
     def __init__(self, encode: Callable[[int], Any], dimensions: tuple[int, ...]) -> None:
         super().__init__()
