@@ -349,10 +349,15 @@ def test_nan_in_a_key_reaches_every_row_that_sees_it_and_no_other():
     assert bool(out[:, :, 100:].isnan().all())
 
 
-def test_an_infinite_key_gives_what_the_arithmetic_says():
-    """A score of +inf makes its row NaN, as inf - inf is; one of -inf counts as hidden."""
-    q, k, v = make(1, 2, 2, 70, 100, 64)
-    k[0, 1, 40, 3] = math.inf
+@pytest.mark.parametrize(("seqlen_k", "key"), [(100, 40), (257, 40), (257, 256)])
+def test_an_infinite_key_gives_what_the_arithmetic_says(seqlen_k, key):
+    """
+    A score of +inf makes its row NaN, as inf - inf is; one of -inf counts as hidden.
+
+    The last of 257 keys has its block to itself: rows that do not see it see nothing there.
+    """
+    q, k, v = make(1, 2, 2, 70, seqlen_k, 64)
+    k[0, 1, key, 3] = math.inf
     exact, exact_lse = attention_reference(q, k, v, dtype=torch.float64)
 
     out, lse = forward(q, k, v)
