@@ -20,7 +20,14 @@ from pytest_kernelperf.work import count_work, held_to
 if TYPE_CHECKING:
     from pytest_kernelperf.gate import Gate
     from pytest_kernelperf.measure import CallShape, Job, Subject
-    from pytest_kernelperf.model import Comparison, Environment, Independence, Peaks, Plan
+    from pytest_kernelperf.model import (
+        Against,
+        Comparison,
+        Environment,
+        Independence,
+        Peaks,
+        Plan,
+    )
     from pytest_kernelperf.options import Options
     from pytest_kernelperf.settings import Settings
 
@@ -91,6 +98,7 @@ class Bench:
         progress: Gets a short text now and then while something is measured.
         on_hang: Called before the process is ended because a callable never returned.
         plans: How the first process of the run measured, where this is a later one.
+        against: Set if the run compares with another revision instead of baselines.
     """
 
     def __init__(
@@ -101,12 +109,14 @@ class Bench:
         progress: Callable[[str], None],
         on_hang: Callable[[], None],
         plans: Callable[[Case], Plan | None] = lambda case: None,
+        against: Against | None = None,
     ) -> None:
         self.settings = settings
         self.room = room
         self.progress = progress
         self._on_hang = on_hang
         self._plans = plans
+        self._against = against
         self._gates: dict[Path, Gate] = {}
         self._compiled: list[Compiled] = []
         self._provenance: dict[Path, tuple[str, str]] = {}
@@ -139,8 +149,14 @@ class Bench:
             recorded: Of a test in the file `path`.
             path: The test file.
         """
-        verdicts = self.gate(path).judge(recorded.measurement, recorded.limits)
-        return replace(recorded, verdicts=verdicts)
+        from pytest_kernelperf.analysis import judge_against
+
+        if self._against is None:
+            verdicts = self.gate(path).judge(recorded.measurement, recorded.limits)
+            return replace(recorded, verdicts=verdicts)
+        against = recorded.against or self._against
+        verdicts = judge_against(recorded.measurement, against, recorded.limits)
+        return replace(recorded, verdicts=verdicts, against=against)
 
     def measure(
         self, place: Place, subject: Subject, options: Options, *, per: float, name: str
@@ -161,14 +177,13 @@ class Bench:
         work = count_work(options, subject, shape, self.room)
         cases = [_case(place, name, ask.timer, l2, options, shape) for ask in asks]
         device_name = self.room.environment(shape.device).device_name
-        gate = self.gate(place.path)
         if self.settings.updating:
-            gate.check_writable(place.file, device_name)
+            self.gate(place.path).check_writable(place.file, device_name)
         jobs = [
             _job(
                 case,
                 options,
-                pinned=self._plans(case) or gate.pinned_plan(case, device_name),
+                pinned=self._plans(case) or self._pinned(place, case, device_name),
                 tail=max(ask.limits.percentiles) > 50,
             )
             for case, ask in zip(cases, asks, strict=True)
@@ -275,6 +290,11 @@ class Bench:
                 yield
         finally:
             self.progress("")
+
+    def _pinned(self, place: Place, case: Case, device_name: str) -> Plan | None:
+        if self._against is not None:
+            return None
+        return self.gate(place.path).pinned_plan(case, device_name)
 
     def _labelled(self, place: Place, name: str) -> Callable[[str], None]:
         label = f"{place.test} {name}".strip()

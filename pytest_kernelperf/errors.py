@@ -73,6 +73,12 @@ class CeilingsError(KernelPerfError):
     """
 
 
+class RevisionError(KernelPerfError):
+    """
+    The revision to compare with can't be found, checked out, built or imported.
+    """
+
+
 class KernelPerfFailure(KernelPerfError, AssertionError):  # noqa: N818 - a failed test, no error
     """
     A verdict that fails the test: the kernel is slower, misses its target, or is wrong.

@@ -30,10 +30,14 @@ class Request:
 class Answer:
     """
     What a fresh process brought: its measurements, or why there are none.
+
+    Attributes:
+        strays: What a process in another checkout imported from elsewhere: it is no answer then.
     """
 
     recorded: tuple[Recorded, ...] = ()
     failure: str = ""
+    strays: tuple[str, ...] = ()
 
 
 class Workers(Protocol):

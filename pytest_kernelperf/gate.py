@@ -105,12 +105,18 @@ class Gate:
         return replace(
             run,
             recorded=tuple(
-                replace(each, verdicts=self.judge(each.measurement, each.limits))
-                for each in run.recorded
+                replace(each, verdicts=self._judge_again(each)) for each in run.recorded
             ),
             comparisons=tuple(map(judge_again, run.comparisons)),
             independences=tuple(map(contrast_again, run.independences)),
         )
+
+    def _judge_again(self, recorded: Recorded) -> tuple[Verdict, ...]:
+        from pytest_kernelperf.analysis import judge_against
+
+        if recorded.against is not None:
+            return judge_against(recorded.measurement, recorded.against, recorded.limits)
+        return self.judge(recorded.measurement, recorded.limits)
 
     def update(self, recorded: Sequence[Recorded], mode: UpdateMode) -> UpdateReport:
         """

@@ -507,6 +507,24 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Against:
+    """
+    The other revision of the project that a measurement is compared with.
+
+    Attributes:
+        revision: What messages call it: "1a2b3c4 (main)".
+        commit: Its full hash.
+        measurement: The same case there, its i-th process paired with the i-th of the other side.
+        missing: Why there is none, as the end of a sentence.
+    """
+
+    revision: str
+    commit: str
+    measurement: Measurement | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
     """
     What the compiler made of one measurement's kernels for one target, and what was said of it.
@@ -531,12 +549,14 @@ class Recorded:
 
     Attributes:
         body_passed: The test's own body passed (an update never takes from a failed test).
+        against: Set if it was judged against another revision: then no baseline is looked at.
     """
 
     measurement: Measurement
     limits: Limits
     verdicts: tuple[Verdict, ...]
     body_passed: bool = True
+    against: Against | None = None
 
 
 class Standing(str, Enum):

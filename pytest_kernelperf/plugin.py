@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kernelperf.errors import KernelPerfError, OptionsError
+from pytest_kernelperf.errors import KernelPerfError, OptionsError, RevisionError
 from pytest_kernelperf.options import MARKER, Layer, Options, merge, parse_mark
 from pytest_kernelperf.settings import Settings, read_settings
 
@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     config.stash[SETTINGS] = settings
     if settings.measuring:
-        _refuse_several_workers(config)
+        _refuse_several_workers(config, settings)
         _register_run(config, settings)
 
 
@@ -143,6 +143,7 @@ _VALUES = {
     "max-time": ("S", "Longest time for one measurement, seconds."),
     "processes": ("N", "Measure each test in N processes (default: 1, then 3, 5 if undecided)."),
     "budget": ("S", "Longest time for measuring in fresh processes, seconds, whole run."),
+    "against": ("REV", "Compare with this git revision, or merge-base, instead of baselines."),
     "json": ("FILE", "Write verdicts and numbers as JSON."),
 }
 
@@ -157,6 +158,7 @@ _INI_KEYS: dict[str, tuple[Any, str]] = {
     "processes": ("int", "Processes per test, as --kernelperf-processes."),
     "budget": ("float", "Longest time in fresh processes, as --kernelperf-budget."),
     "baselines": ("string", "Folder of the baselines, relative to this file."),
+    "build": ("string", "Builds a revision's checkout for --kernelperf-against; a shell command."),
     "strict": ("bool", "Fail what could not be judged, as --kernelperf-strict."),
     "hang_timeout": ("float", "End the run if one call takes longer, seconds; 0: never."),
 }
@@ -182,6 +184,8 @@ def _register_run(config: pytest.Config, settings: Settings) -> None:
     run = MeasuringRun(config, settings)
     try:
         run.check_paths()
+    except RevisionError as error:
+        pytest.exit(str(error), returncode=2)
     except KernelPerfError as error:
         raise pytest.UsageError(str(error)) from None
     warning = reruns_configured(config)
@@ -190,10 +194,15 @@ def _register_run(config: pytest.Config, settings: Settings) -> None:
     config.pluginmanager.register(run, _RUN)
 
 
-def _refuse_several_workers(config: pytest.Config) -> None:
-    is_timed = not config.stash[SETTINGS].compile_only
+def _refuse_several_workers(config: pytest.Config, settings: Settings) -> None:
+    is_timed = not settings.compile_only
     if not is_timed or config.getoption("dist", default="no") == "no":
         return
+    if settings.against:
+        raise pytest.UsageError(
+            "--kernelperf-against measures in processes of its own, and not with pytest-xdist: "
+            "use -n 0"
+        )
     # "3*popen" means three workers.
     specs = config.getoption("tx", default=None) or []
     counts = [spec.split("*", 1)[0] for spec in specs]

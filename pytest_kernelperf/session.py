@@ -14,13 +14,21 @@ import pytest
 
 from pytest_kernelperf import bench, gpuless, ledger
 from pytest_kernelperf.bench import Bench
-from pytest_kernelperf.errors import KernelPerfError, KernelPerfFailure, OptionsError
+from pytest_kernelperf.errors import (
+    KernelPerfError,
+    KernelPerfFailure,
+    OptionsError,
+    RevisionError,
+)
 from pytest_kernelperf.escalation import Escalation, Workers
 from pytest_kernelperf.gpuless import GpulessBench
 from pytest_kernelperf.measure.watchdog import install as install_watchdog
-from pytest_kernelperf.model import Case, Status, Verdict
+from pytest_kernelperf.model import Against, Case, Status, Verdict
 from pytest_kernelperf.options import MARKER
+from pytest_kernelperf.other_side import OtherSide
+from pytest_kernelperf.paired_run import Demand, PairedRun
 from pytest_kernelperf.progress import ProgressLine
+from pytest_kernelperf.revision import find_revision
 from pytest_kernelperf.settings import Settings
 from pytest_kernelperf.stash import (
     BODY,
@@ -59,7 +67,9 @@ class MeasuringRun:
         self._bench: bench.Bench | None = None
         self._escalation: Escalation | None = None
         arguments = getattr(config, "workerinput", {}).get(_WORKER_KEY)
-        self._pool = Pool(launch_of(config, arguments), settings.hang_timeout_s)
+        self._launch = launch_of(config, arguments)
+        self._pool = Pool(lambda number: self._launch, settings.hang_timeout_s)
+        self._paired: PairedRun | None = None
         self._gpuless: GpulessBench | None = None
         # Now, because later pytest captures the stream that a hang is reported to.
         install_watchdog(None, _faulthandler_timeout(config))
@@ -72,7 +82,10 @@ class MeasuringRun:
             OptionsError: If the folder of baselines was named and is not there: a slip would pass
                 everything for want of a baseline.
             BaselineWriteError: If an output file can't be written.
+            RevisionError: If there is no such revision to compare with.
         """
+        if self.settings.against and not self.is_worker:
+            self._paired = self._paired_run(self.settings.against)
         named = self.config.getoption("kernelperf_baselines") and self.settings.baselines
         if named and not named.exists() and not self.settings.updating:
             raise OptionsError(
@@ -94,10 +107,28 @@ class MeasuringRun:
                 self.settings,
                 room_of(self.config),
                 progress=ProgressLine(self.config),
-                on_hang=self.ledger.cut_off,
+                on_hang=self._cut_off,
                 plans=lambda case: self.served.plans.get(case) if self.served else None,
+                against=self._against(),
             )
         return self._bench
+
+    def _against(self) -> Against | None:
+        if self._paired is not None:
+            return self._paired.against
+        # A fresh process measures only; the run that it serves judges.
+        return Against(self.settings.against, "") if self.settings.against else None
+
+    def _paired_run(self, asked: str) -> PairedRun:
+        settings, root = self.settings, self.config.rootpath
+        other = OtherSide(find_revision(asked, root), root, settings.build or "")
+        demand = Demand(settings.processes, settings.budget_s, settings.hang_timeout_s)
+        return PairedRun(self._launch, other, demand, ProgressLine(self.config))
+
+    def _cut_off(self) -> None:
+        self.ledger.cut_off()
+        if self._paired is not None:
+            self._paired.abandon()
 
     def bench_for(self, item: pytest.Item) -> Bench | GpulessBench:
         """
@@ -136,7 +167,8 @@ class MeasuringRun:
         output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         if output is not None:
             output[_WORKER_KEY] = (self.ledger.selected, tuple(self.ledger.warnings))
-        paths = {item.path for item in measured}
+        # Against a revision no baseline is looked at.
+        paths = {item.path for item in measured if not self.settings.against}
         roots = {bench.baselines_root(self.settings, path): path for path in sorted(paths)}
         for root, path in roots.items():
             try:
@@ -144,6 +176,20 @@ class MeasuringRun:
             except KernelPerfError as error:
                 report_collection_error(config, str(root), str(error))
                 items.clear()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """
+        Have the revision to compare with ready before the first test.
+        """
+        goes_on = not session.testsfailed or self.config.option.continue_on_collection_errors
+        is_asked = self.ledger.selected and not self.config.option.collectonly
+        if self._paired is not None and is_asked and goes_on:
+            try:
+                self.ledger.warnings.extend(self._paired.prepare(self.ledger.selected))
+            except RevisionError as error:
+                pytest.exit(str(error), returncode=2)
+        return (yield)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -258,6 +304,8 @@ class MeasuringRun:
         End the fresh processes, however the run ended.
         """
         self._workers().stop()
+        if self._paired is not None:
+            self._paired.close()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """
@@ -280,6 +328,12 @@ class MeasuringRun:
         if fixture is None or not fixture.recorded:
             return
         bench = self.bench()
+        if self._paired is not None:
+            bench.room.release()
+            fixture.recorded[:] = self._paired.settle(
+                item.nodeid, fixture.recorded, lambda one: bench.judged(one, item.path)
+            )
+            return
         if self._escalation is None:
             self._escalation = Escalation(
                 self._workers(),
@@ -328,6 +382,8 @@ class MeasuringRun:
         file, *names = nodeid.split("::", 1)
         path = os.path.relpath(self.config.rootpath / file, self.config.invocation_params.dir)
         words = [shlex.quote("::".join([path, *names])), "--kernelperf"]
+        if self.settings.against:
+            words.append(f"--kernelperf-against {shlex.quote(self.settings.against)}")
         given = self.config.getoption("kernelperf_baselines")
         if given:
             words.append(f"--kernelperf-baselines {shlex.quote(given)}")

@@ -23,7 +23,7 @@ _OWN = ("processes", "budget")
 #: What does nothing in a run that does not measure.
 _IDLE = (
     *("strict", "compile_only", "baselines", "record", "json", "rounds", "timer", "max_time"),
-    *_OWN,
+    *("against", *_OWN),
 )
 #: Keywords whose text form is numbers, or percentile=number pairs.
 _NUMERIC = frozenset({"percentiles", "max_regression", "rounds", "max_time"})
@@ -43,6 +43,8 @@ class Settings:
         hang_timeout_s: Longest a measured call may take before the run is ended; 0 = for ever.
         processes: Processes that measure each test; None = as many as its verdicts need.
         budget_s: Time that the run may spend in fresh processes; None = no limit.
+        against: The revision to compare with instead of baselines; None = baselines.
+        build: Command that builds a checkout before it is measured; None = nothing to build.
     """
 
     measuring: bool = False
@@ -60,6 +62,8 @@ class Settings:
     hang_timeout_s: float = 300.0
     processes: int | None = None
     budget_s: float | None = None
+    against: str | None = None
+    build: str | None = None
 
     @property
     def updating(self) -> bool:
@@ -104,6 +108,8 @@ def read_settings(
         hang_timeout_s=_hang_timeout(ini("hang_timeout")),
         processes=_own_number(option, ini, "processes", "rounds"),
         budget_s=_own_number(option, ini, "budget", "max_time"),
+        against=option("against") or None,
+        build=ini("build") or None,
     )
 
 
@@ -186,6 +192,12 @@ def _refuse_idle_options(option: Callable[[str], Any], *, measuring: bool, updat
             "--kernelperf-accept-regressions says what --kernelperf-update may store: "
             "add --kernelperf-update"
         )
+    for name in ("update", "update_new", "baselines", "compile_only"):
+        if option("against") and option(name):
+            raise OptionsError(
+                f"--kernelperf-{name.replace('_', '-')}: --kernelperf-against compares times with "
+                "a revision's and neither reads nor writes baselines: leave one of them out"
+            )
     if measuring:
         return
     for name in _IDLE:

@@ -22,8 +22,9 @@ from pytest_kernelperf import ledger
 from pytest_kernelperf.escalation import Answer, Request
 from pytest_kernelperf.measure.neighbours import FAMILY
 from pytest_kernelperf.model import Case, Plan
-from pytest_kernelperf.stash import SERVING, room_of
-from pytest_kernelperf.workers import Launch, gist
+from pytest_kernelperf.relocation import Relocation, moved_arguments
+from pytest_kernelperf.stash import SERVING, is_measured, room_of
+from pytest_kernelperf.workers import Collected, Launch, gist
 
 #: pytest's and common plugins' options, by the name of their value, and what turns them off.
 _QUIET: Mapping[str, object] = {
@@ -76,7 +77,10 @@ def main(fd: int) -> int:
     assert isinstance(launch, Launch)
     threading.Thread(target=_end_with_the_run, args=(fd,), daemon=True).start()
     sys.argv = ["pytest", *launch.args]
-    return int(pytest.main(list(launch.args), plugins=[*launch.plugins, Serving(connection)]))
+    if launch.relocation:
+        launch.relocation.move_finders()
+    serving = Serving(connection, launch.relocation)
+    return int(pytest.main(list(launch.args), plugins=[*launch.plugins, serving]))
 
 
 def _end_with_the_run(fd: int) -> None:
@@ -97,8 +101,9 @@ class Serving:
         plans: How the run wants each case measured.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, relocation: Relocation | None = None) -> None:
         self._connection = connection
+        self._relocation = relocation
         self._uncollected: dict[str, str] = {}
         self._reports: list[pytest.TestReport] = []
         self.plans: Mapping[Case, Plan] = {}
@@ -111,6 +116,9 @@ class Serving:
         for name, value in _QUIET.items():
             if hasattr(config.option, name):
                 setattr(config.option, name, value)
+        if self._relocation and not config.getoption("pyargs"):
+            folder = str(config.invocation_params.dir)
+            config.args = moved_arguments(config.args, self._relocation, folder)
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -141,7 +149,8 @@ class Serving:
         Answer requests until there is none.
         """
         items = {item.nodeid: item for item in session.items}
-        self._connection.send("ready")
+        measured = tuple(item.nodeid for item in session.items if is_measured(item))
+        self._connection.send(Collected(measured, self._uncollected, self._strays()))
         while (message := self._connection.recv()) is not None:
             request, family = message
             os.environ[FAMILY] = ",".join(map(str, family))
@@ -164,7 +173,12 @@ class Serving:
         session: Any = item.session
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=session)
         room_of(item.config).release()
-        return answer_of(self._reports)
+        # Some import what they need when they are called.
+        strays = self._strays()
+        return Answer(strays=strays) if strays else answer_of(self._reports)
+
+    def _strays(self) -> tuple[str, ...]:
+        return tuple(self._relocation.strays()) if self._relocation else ()
 
     def _why_missing(self, nodeid: str) -> str:
         found = (why for above, why in self._uncollected.items() if nodeid.startswith(above))

@@ -18,12 +18,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
 from pytest_kernelperf.escalation import Answer, Request
 from pytest_kernelperf.measure.neighbours import FAMILY
+from pytest_kernelperf.relocation import Relocation
 
 #: A worker's number, for a conftest that must keep the processes of a run apart.
 NUMBER = "KERNELPERF_PROCESS"
@@ -36,9 +38,13 @@ _TAIL_BYTES = 20_000
 #: What starts the line that says why a process failed, best first.
 _TELLING = ("kernelperf: ", "E  ", "ERROR", "Fatal Python error")
 
+#: Where this very plugin lies, which a path of another checkout may not lead to.
+_HOME = str(Path(__file__).resolve().parents[1])
 #: Not pytest's own: no plugin may take a worker for another kind of run.
 _BOOT = (
-    "import sys; sys.path[:] = {path!r}\n"
+    "import sys; sys.path[:] = [{home!r}, *{path!r}]\n"
+    "import pytest_kernelperf\n"
+    "del sys.path[0]\n"
     "from pytest_kernelperf.worker import main\n"
     "sys.exit(main({fd}))\n"
 )
@@ -55,6 +61,7 @@ class Launch:
         folder: Where it was started.
         path: `sys.path` before any test was collected.
         environ: The environment before any test changed it.
+        relocation: Set if it runs in another checkout of the project: all of the above does.
     """
 
     args: tuple[str, ...]
@@ -62,6 +69,23 @@ class Launch:
     folder: str
     path: tuple[str, ...]
     environ: Mapping[str, str]
+    relocation: Relocation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """
+    What a worker found before it was asked anything.
+
+    Attributes:
+        measured: Node ids of the tests that would measure.
+        errors: Node id of what could not be collected to the reason.
+        strays: What a relocated worker imported from elsewhere.
+    """
+
+    measured: tuple[str, ...]
+    errors: Mapping[str, str]
+    strays: tuple[str, ...] = ()
 
 
 def launch_of(config: pytest.Config, arguments: Sequence[str] | None) -> Launch:
@@ -94,13 +118,14 @@ class Pool:
     The workers of one run, by number.
 
     Args:
-        launch: How they are started.
+        launch_of: How each is started, by its number.
         limit_s: Longest wait for a start, and for each case of an answer; 0 = for ever.
     """
 
-    def __init__(self, launch: Launch, limit_s: float) -> None:
-        self._launch = launch
+    def __init__(self, launch_of: Callable[[int], Launch], limit_s: float) -> None:
+        self._launch_of = launch_of
         self._limit_s = limit_s
+        self._collected: dict[int, Collected] = {}
         self._alive: dict[int, _Worker] = {}
         self._failed_to_start: dict[int, str] = {}
 
@@ -123,6 +148,12 @@ class Pool:
             raise
         # Idle contexts on the card that are the run's own are not foreign.
         os.environ[FAMILY] = ",".join(map(str, self._family()))
+
+    def collected(self, number: int) -> Collected | str:
+        """
+        Return what a started worker found, or why it could not start.
+        """
+        return self._collected.get(number) or self._failed_to_start[number]
 
     def measure(self, number: int, request: Request, waiting: Callable[[], None]) -> Answer:
         """
@@ -156,15 +187,22 @@ class Pool:
             self._alive[number].wait(until - time.monotonic())
             self._end(number)
 
+    def abandon(self) -> None:
+        """
+        End all workers at once.
+        """
+        for number in list(self._alive):
+            self._end(number)
+
     def _begin(self, number: int) -> None:
         try:
-            self._alive[number] = _Worker(number, self._launch)
+            self._alive[number] = _Worker(number, self._launch_of(number))
         except OSError as error:
             self._failed_to_start[number] = f"worker {number} could not be started: {error}"
 
     def _await_start(self, number: int, waiting: Callable[[], None]) -> None:
         try:
-            self._alive[number].receive(self._limit_s, waiting)
+            self._collected[number] = self._alive[number].receive(self._limit_s, waiting)
         except WorkerLostError as lost:
             self._failed_to_start[number] = f"worker {number} could not start pytest, {lost}"
             self._end(number)
@@ -184,7 +222,7 @@ class _Worker:
     def __init__(self, number: int, launch: Launch) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed by `kill`
         self._connection, theirs = Pipe()
-        code = _BOOT.format(path=list(launch.path), fd=theirs.fileno())
+        code = _BOOT.format(home=_HOME, path=list(launch.path), fd=theirs.fileno())
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],

@@ -2,6 +2,7 @@
 Turns samples into intervals and one verdict; pure: no torch, clock, files, pytest, or chance.
 """
 
+from pytest_kernelperf.analysis.against import judge_against
 from pytest_kernelperf.analysis.cause import explain
 from pytest_kernelperf.analysis.comparison import compare, judge_again
 from pytest_kernelperf.analysis.independence import contrast_again, contrast_inputs
@@ -27,6 +28,7 @@ __all__ = [
     "interval_us",
     "judge",
     "judge_again",
+    "judge_against",
     "judge_pair",
     "judge_resources",
     "margins",

@@ -43,6 +43,7 @@ class Reason(str, Enum):
     FOREIGN_PROCESS = "FOREIGN_PROCESS"
     # There is nothing to compare with.
     NO_BASELINE = "NO_BASELINE"
+    NOT_IN_REVISION = "NOT_IN_REVISION"
     MIG_DIFFERS = "MIG_DIFFERS"
     ECC_DIFFERS = "ECC_DIFFERS"
     POWER_LIMIT_DIFFERS = "POWER_LIMIT_DIFFERS"

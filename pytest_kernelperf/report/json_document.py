@@ -14,6 +14,7 @@ from typing import Any
 from pytest_kernelperf.analysis.proof import Proof
 from pytest_kernelperf.model import (
     NOT_JUDGED,
+    Against,
     Comparison,
     Compiled,
     Environment,
@@ -103,7 +104,20 @@ def _measurement(record: Recorded, environments: list[Environment]) -> dict[str,
         "checks": asdict(measurement.checks),
         "kernels": [asdict(each) for each in measurement.kernels],
         "processes": _processes(measurement, environments),
+        "against": _against(record.against, environments),
         "verdicts": [_verdict(each) for each in record.verdicts],
+    }
+
+
+def _against(against: Against | None, environments: list[Environment]) -> dict[str, Any] | None:
+    if against is None:
+        return None
+    other = against.measurement
+    return {
+        "revision": against.revision,
+        "commit": against.commit,
+        "missing": against.missing,
+        "processes": _processes(other, environments) if other else [],
     }
 
 

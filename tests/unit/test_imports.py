@@ -41,10 +41,18 @@ ALLOWED["fixture"] = ALLOWED["results"] | {"comparing", "results", "gpuless"}
 ALLOWED["ledger"] = ALLOWED["bench"] | {"bench", "report"}
 ALLOWED["progress"] = set()
 ALLOWED["escalation"] = {"errors", "model", "analysis"}
-ALLOWED["workers"] = ALLOWED["escalation"] | {"escalation", "measure"}
+ALLOWED["relocation"] = set()
+ALLOWED["revision"] = {"errors"}
+ALLOWED["workers"] = ALLOWED["escalation"] | {"escalation", "measure", "relocation"}
+ALLOWED["other_side"] = {"errors", "relocation", "revision", "workers"}
+ALLOWED["paired_run"] = ALLOWED["workers"] | {"revision", "workers", "other_side"}
 ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation"}
-ALLOWED["session"] = ALLOWED["stash"] | {"stash", "ledger", "progress", "report", "workers"}
-ALLOWED["worker"] = ALLOWED["stash"] | {"stash", "ledger", "report", "workers"}
+ALLOWED["session"] = (
+    ALLOWED["stash"]
+    | {"stash", "ledger", "progress", "report", "workers"}
+    | {*("revision", "other_side", "paired_run")}
+)
+ALLOWED["worker"] = ALLOWED["stash"] | {"stash", "ledger", "report", "workers", "relocation"}
 ALLOWED["plugin"] = ALLOWED["session"] | {"session"}
 ALLOWED["doctor"] = ALLOWED["gate"] | {"measure", "report"}
 ALLOWED["calibration"] = ALLOWED["session"] | {"session"}

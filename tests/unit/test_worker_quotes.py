@@ -13,7 +13,7 @@ from pytest_kernelperf.workers import Launch, Pool, gist
 
 
 def test_a_process_that_the_system_refuses_costs_itself_and_not_the_test(tmp_path: Path):
-    pool = Pool(Launch((), (), str(tmp_path / "gone"), (), {}), 1.0)
+    pool = Pool(lambda number: Launch((), (), str(tmp_path / "gone"), (), {}), 1.0)
 
     pool.start([2], lambda: None)
     answer = pool.measure(2, Request("test_x.py::test_x", ()), lambda: None)
