@@ -22,7 +22,8 @@ def read_provenance(folder: Path) -> tuple[str, str]:
 def _git(folder: Path, *words: str) -> str:
     import subprocess
 
-    command = ["git", "-C", str(folder), *words]
+    # Asking for the state must not write it.
+    command = ["git", "--no-optional-locks", "-C", str(folder), *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError):
