@@ -107,7 +107,9 @@ class PairedRun:
         before, after = (self._pool.collected(number) for number in _numbers(1))
         found = _checked(before, selected, self._other.revision)
         self._there = frozenset(found.measured)
-        beside = after.measured if isinstance(after, Collected) else selected
+        # A test that was named becomes its file there: the others in it were not asked for.
+        all_asked = not any("::" in one for one in self._launches[_AFTER].args)
+        beside = after.measured if isinstance(after, Collected) and all_asked else found.measured
         return [f"compared with {name}", *_one_sided(name, selected, found, beside)]
 
     def settle(
@@ -136,6 +138,8 @@ class PairedRun:
         )
         judged, done = tuple(recorded), 0
         while (total := self._wanted(judged, done)) > done:
+            if done and self._is_over_budget:
+                return _noted(judged, _over_budget(self._demand.budget_s, done))
             began = time.monotonic()
             try:
                 found = self._measured(request, found, range(done + 1, total + 1))
@@ -164,14 +168,15 @@ class PairedRun:
                 signal.signal(number, handler)
             self._handlers = {}
 
+    @property
+    def _is_over_budget(self) -> bool:
+        return self._demand.budget_s is not None and self._spent_s >= self._demand.budget_s
+
     def _wanted(self, judged: Sequence[Recorded], done: int) -> int:
         if self._demand.pairs is not None:
             return self._demand.pairs
         if not done:
             return LOOKS[0]
-        budget_s = self._demand.budget_s
-        if budget_s is not None and self._spent_s >= budget_s:
-            return done
         verdicts = [each for one in judged for each in one.verdicts if each.judged]
         undecided = any(each.status is Status.INCONCLUSIVE for each in verdicts)
         return next((look for look in LOOKS if undecided and look > done), done)
@@ -316,6 +321,20 @@ def _extended(known: Measurement | None, one: Measurement) -> Measurement:
 
 def _united(*notes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(note for some in notes for note in some))
+
+
+def _noted(recorded: Sequence[Recorded], note: str) -> tuple[Recorded, ...]:
+    return tuple(
+        replace(one, measurement=replace(one.measurement, notes=(*one.measurement.notes, note)))
+        for one in recorded
+    )
+
+
+def _over_budget(budget_s: float | None, pairs: int) -> str:
+    return (
+        f"the run's {budget_s:g} s for fresh processes (kernelperf_budget) are spent: judged from "
+        f"{pairs} pairs; give it more time, or run this test alone"
+    )
 
 
 def _numbers(pair: int) -> tuple[int, int]:

@@ -190,6 +190,15 @@ def test_what_is_undecided_after_three_pairs_gets_five(repository):
     assert 5 == len(one.against.measurement.processes)
 
 
+def test_a_spent_budget_ends_the_search_and_is_said(repository):
+    repository.project.times(10.05)
+    repository.run("HEAD", "--kernelperf-budget", "0.01")
+
+    (one,) = repository.project.read_run().recorded
+    assert 3 == len(one.against.measurement.processes)
+    assert "0.01 s for fresh processes" in one.measurement.notes[-1]
+
+
 def test_baselines_are_neither_read_nor_written(repository):
     repository.project.times(5.0)
     repository.project.run("--kernelperf-update", "--kernelperf-processes", "1")
@@ -230,6 +239,16 @@ def test_a_file_that_only_the_working_tree_has_can_be_named(repository):
 
     result.assert_outcomes(passed=2)
     assert "UNCHANGED WITHIN_MARGIN" == verdicts(repository)["test_kernel"]
+
+
+def test_tests_that_were_not_named_are_not_missed(repository):
+    repository.project.write_two()
+    repository.commit("two tests")
+
+    result = repository.run("HEAD", "test_it.py::test_a")
+
+    result.assert_outcomes(passed=1)
+    assert "only in" not in str(result.stdout)
 
 
 def test_a_revision_whose_tests_do_not_measure_has_nothing_to_compare_with(repository):
