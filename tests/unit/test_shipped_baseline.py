@@ -172,13 +172,24 @@ def test_at_most_one_in_twenty_unchanged_verdicts_waits_for_more_processes() -> 
     assert statuses[Status.INCONCLUSIVE] <= 180 / 20
 
 
-def test_another_cards_run_is_unchanged() -> None:
+@pytest.mark.parametrize("name", ["other_card", "other_card_2", "other_card_3"])
+def test_other_cards_runs_are_unchanged(name: str) -> None:
     """
-    Recorded on a card that the shipped baseline has never seen.
+    Recorded on cards that the shipped baseline has never seen.
     """
-    now = judged(Gate(SHIPPED), "other_card")
+    now = judged(Gate(SHIPPED), name)
 
     assert {(Status.UNCHANGED, "OTHER_CARD"): 36} == Counter((v.status, v.reason) for v in now)
+
+
+def test_a_record_is_judged_here_as_it_was_live_on_the_card() -> None:
+    """
+    Of the present rule and baseline: every field of every verdict, numbers to six digits.
+    """
+    live = [verdict for one in recorded("other_card_3") for verdict in one.verdicts]
+    now = judged(Gate(SHIPPED), "other_card_3")
+
+    assert [flat(v) for v in live] == [to_six_digits(flat(v)) for v in now]
 
 
 def _judge(gate: Gate, one: Recorded) -> tuple[Verdict, ...]:
