@@ -226,7 +226,10 @@ def test_every_reason(
 
 
 def test_no_reason_is_missing_from_the_table() -> None:
-    assert set(Reason) - BESIDE_BASELINES == {row[0] for row in ROWS}
+    """But those that no baseline is asked for: `compare` and a revision give them."""
+    elsewhere = BESIDE_BASELINES | {Reason.NOT_IN_REVISION}
+
+    assert set(Reason) - elsewhere == {row[0] for row in ROWS}
 
 
 def test_the_verdict_carries_its_numbers() -> None:
