@@ -12,10 +12,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_kernelperf.errors import OptionsError
-from pytest_kernelperf.model import ResourceLimits
+
+if TYPE_CHECKING:
+    from pytest_kernelperf.model import ResourceLimits
 
 MARKER = "kernel_perf"
 TIMERS = ("device", "launch", "wall")
@@ -307,6 +309,9 @@ def _requires(value: Any) -> tuple[str, ...]:
 
 
 def _resources(value: Any) -> ResourceLimits:
+    # Here, because every pytest run loads this module, and the records take longer than all of it.
+    from pytest_kernelperf.model import ResourceLimits
+
     if not isinstance(value, Mapping):
         raise OptionsError(
             "expected a dictionary such as {'spills': 0, 'registers': 168} (an empty one compares "

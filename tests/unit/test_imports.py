@@ -65,7 +65,10 @@ ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {"errors", "fixture"}
 
 #: What a plain pytest run must not load; each takes longer than the whole plugin may.
-HEAVY = ("torch", "numpy", "scipy", "rich", "msgspec", "click", "triton", "filelock", "pynvml")
+HEAVY = (
+    *("torch", "numpy", "scipy", "rich", "msgspec", "click", "triton", "filelock", "pynvml"),
+    "pytest_kernelperf.model",
+)
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
