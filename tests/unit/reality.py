@@ -368,4 +368,4 @@ def _each_time(change: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Change
 
 
 def _plain(values: np.ndarray) -> tuple[float, ...]:
-    return tuple(float(each) for each in values)
+    return tuple(values.tolist())
