@@ -39,8 +39,8 @@ class Findings:
         noisier: The candidate's rounds scatter far more than the baseline's.
         enough_samples: False where the percentile lies in a tail that the samples do not reach.
         reservation: OTHER_CARD or PROVISIONAL, which widened the interval or the margin.
-        one_process: The candidate is a single process, which can't tell a slow kernel from a slow
-            process.
+        one_process: A single process of the candidate speaks for a change, if any: it can't tell a
+            changed kernel from an odd process.
     """
 
     problem: str | None = None

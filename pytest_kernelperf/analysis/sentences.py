@@ -106,8 +106,19 @@ def _one_process(story: Story) -> str:
     return (
         f"{_subject(story)} looks {'slower' if change > 0 else 'faster'} than the baseline by more "
         f"than the margin ({_numbers(story)}), but one process can't tell a changed kernel from an "
-        f"odd process: {more} more fresh processes decide."
+        f"odd process{_outvoted(story)}{_more_processes(more)}"
     )
+
+
+def _outvoted(story: Story) -> str:
+    others = story.candidate_processes - 1
+    return f", and of {others + 1} only one is beyond it" if others else ""
+
+
+def _more_processes(more: int) -> str:
+    if not more:
+        return ". Run it again."
+    return f": {more} more fresh process{'es decide' if more > 1 else ' decides'}."
 
 
 def _noisier(story: Story) -> str:

@@ -4,6 +4,7 @@ From a measurement and its baseline to verdicts: gathers findings, has them deci
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -75,6 +76,7 @@ class _Compared:
         supported: The smallest margin that the baseline's noise supports.
         detectable: The minimum detectable slowdown at this margin.
         settled_by: Candidate processes that would decide a change like this one; None if none.
+        agreeing: Candidate processes that alone lie beyond the margin, on the side of the change.
     """
 
     change: ChangeEstimate
@@ -83,6 +85,7 @@ class _Compared:
     supported: float
     detectable: float
     settled_by: int | None
+    agreeing: int
     excuse: Reason | None
 
 
@@ -206,7 +209,7 @@ def _findings(sides: _Sides, row: _Row) -> Findings:
         noisier=compared.change.noisier if compared else False,
         enough_samples=row.own is not None or band(row.percentile) == CENTER,
         reservation=_reservation(sides, row.baseline_processes),
-        one_process=row.candidate_processes == 1,
+        one_process=compared is not None and compared.agreeing < 2,
     )
 
 
@@ -268,8 +271,19 @@ def _compare(
         supported=supported_margin(baseline, parts),
         detectable=detectable_slowdown(baseline, parts, margin),
         settled_by=settled_by(change.relative, margin, len(candidate), baseline, parts),
+        agreeing=_agreeing(candidate, baseline_us, change.relative, margin),
         excuse=excuse(sides.seen, change.interval.low, margin),
     )
+
+
+def _agreeing(
+    candidate: Sequence[ProcessLogs], baseline_us: float, change: float, margin: float
+) -> int:
+    # Of two processes one that is far off moves the whole interval: their own scatter has a single
+    # degree of freedom, and the suite's outweighs it.
+    side = math.copysign(1.0, change)
+    own = (math.expm1(each.mean - math.log(baseline_us)) for each in candidate)
+    return sum(side * each > margin for each in own)
 
 
 def _reservation(sides: _Sides, baseline_processes: int) -> Reason | None:
