@@ -320,10 +320,12 @@ class Peaks:
     Attributes:
         tflops: Dense 16-bit matrix operations at the highest clock, 10^12 a second.
         gbs: Memory bandwidth, 10^9 bytes a second.
+        narrowest_tflops: As `tflops`, in the fastest format that it has.
     """
 
     tflops: float | None = None
     gbs: float | None = None
+    narrowest_tflops: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +357,7 @@ class Work:
         flops: Floating-point operations.
         moved_bytes: Bytes read plus bytes written, each once.
         cold_bytes: How many of them a cold call must fetch from memory; 0.0 if inputs are warm.
+        operands: Dtypes that it multiplies in; None if that can't be seen.
         peaks: What the card can't exceed; None where there is no card.
         ceilings: What it reached; None if nobody measured it.
     """
@@ -362,6 +365,7 @@ class Work:
     flops: float | None = None
     moved_bytes: float | None = None
     cold_bytes: float = 0.0
+    operands: tuple[str, ...] | None = None
     peaks: Peaks | None = None
     ceilings: Ceilings | None = None
 

@@ -52,6 +52,7 @@ def count_work(options: Options, subject: Subject, shape: CallShape, room: Limit
         flops=_counted("flops", options.flops, subject),
         moved_bytes=moved_bytes,
         cold_bytes=min(moved_bytes or 0.0, float(shape.footprint_bytes)),
+        operands=shape.operands,
         peaks=room.peaks(shape.device),
         ceilings=read_ceilings(gpu.uuid) if gpu else None,
     )

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_kernelperf.analysis.percentiles import MEDIAN, percentile_us
-from pytest_kernelperf.model import Measurement, Plan, Problem, Roofline, Work
+from pytest_kernelperf.model import Measurement, Peaks, Plan, Problem, Roofline, Work
 
 COMPUTE, MEMORY, LAUNCH = "compute", "memory", "launch"
 MEASURED, THEORETICAL = "measured", "theoretical"
 
-# Peaks are stated for 16-bit numbers. Narrower ones go faster by this at most (FP8 twice, FP4 and
-# INT4, which come packed in bytes, four times), and nothing goes faster that is wider.
-_NARROW = {"float8": 2.0, "float4": 4.0, "int8": 4.0, "uint8": 4.0}
+# Peaks are stated for 16-bit numbers. FP8 goes at most twice as fast. What is not listed here may
+# hold numbers that are narrower still (FP4 and INT4 come packed in bytes), and goes as fast as the
+# card's fastest products; where those are not known, by as much as any card's.
+_WIDE = ("float16", "bfloat16", "float32", "float64", "complex", "int16", "int32", "int64", "bool")
+_FP8, _FP8_FACTOR = "float8", 2.0
+_NARROWEST_FACTOR = 6.0
 # Rotating input sets are twice the L2; a cache with random replacement keeps a fifth of what is
 # read in turn (h = exp(-2(1 - h))). So cold bytes may arrive at up to a quarter more than the
 # memory's rate.
@@ -118,14 +121,14 @@ def physics_problem(measurement: Measurement) -> Problem | None:
         return None
     time_us = percentile_us(measurement.processes, MEDIAN)
     floors = {
-        COMPUTE: _compute_floor_us(work, measurement.case.inputs),
+        COMPUTE: _compute_floor_us(work),
         MEMORY: _memory_floor_us(work, measurement),
     }
     limit = max(floors, key=lambda name: floors[name])
     if time_us >= floors[limit]:
         return None
     counted = (
-        f"flops= counts {work.flops:.4g} operations"
+        f"flops= counts {work.flops:.4g} operations ({_held_to(work)})"
         if limit == COMPUTE
         else f"bytes= counts {work.moved_bytes:.4g} bytes"
     )
@@ -138,14 +141,29 @@ def physics_problem(measurement: Measurement) -> Problem | None:
     )
 
 
-def _compute_floor_us(work: Work, inputs: tuple[str, ...]) -> float:
-    peak = work.peaks.tflops if work.peaks else None
-    if peak is not None:
-        return _least_us(work.flops, peak * _narrowness(inputs) * _CLOCK, 1e6)
+def _compute_floor_us(work: Work) -> float:
+    peaks = work.peaks or Peaks()
+    if peaks.tflops is not None:
+        rate = peaks.tflops * _narrowness(work.operands)
+        return _least_us(work.flops, min(rate, peaks.narrowest_tflops or rate) * _CLOCK, 1e6)
     if work.ceilings is not None:
         best = max(work.ceilings.matmul_tflops.values(), default=0.0)
-        return _least_us(work.flops, best * _narrowness(inputs) * _ABOVE_CEILING, 1e6)
+        return _least_us(work.flops, best * _narrowness(work.operands) * _ABOVE_CEILING, 1e6)
     return 0.0
+
+
+def _held_to(work: Work) -> str:
+    """
+    Return which products a call is held to, and why.
+    """
+    if work.operands is None:
+        return (
+            "held to the card's fastest products of any number format, since what the callable "
+            "multiplies in can't be seen"
+        )
+    speed = {1.0: "16-bit", _FP8_FACTOR: "FP8"}.get(_narrowness(work.operands), "its fastest")
+    dtypes = ", ".join(work.operands) or "no tensor"
+    return f"held to {speed} products, since it multiplies {dtypes}"
 
 
 def _memory_floor_us(work: Work, measurement: Measurement) -> float:
@@ -171,14 +189,13 @@ def _fetched_bytes(cold_bytes: float, plan: Plan, l2_bytes: int) -> float:
     return max(cold_bytes - l2_bytes / plan.burst, 0.0)
 
 
-def _narrowness(inputs: tuple[str, ...]) -> float:
-    factors = [
-        factor
-        for line in inputs
-        for name, factor in _NARROW.items()
-        if dtype_of(line).startswith(name)
-    ]
-    return max(factors, default=1.0)
+def _narrowness(operands: tuple[str, ...] | None) -> float:
+    if operands is None:
+        return _NARROWEST_FACTOR
+    narrow = [dtype for dtype in operands if not dtype.startswith(_WIDE)]
+    if all(dtype.startswith(_FP8) for dtype in narrow):
+        return _FP8_FACTOR if narrow else 1.0
+    return _NARROWEST_FACTOR
 
 
 def _least_us(amount: float | None, rate: float | None, per_us: float) -> float:

@@ -30,6 +30,19 @@ _OPERATIONS_PER_CLOCK = {
     (10, 3): 8192,
     (12, 0): 1024,
 }
+#: How many times as many it does in the narrowest numbers that it multiplies: integers of 8 or 4
+#: bits, FP8, FP4. One-bit logic is no multiplication.
+_NARROWEST = {
+    (7, 0): 1,
+    (7, 5): 4,
+    (8, 0): 4,
+    (8, 6): 4,
+    (8, 9): 4,
+    (9, 0): 2,
+    (10, 0): 4,
+    (10, 3): 6,
+    (12, 0): 4,
+}
 
 _SAMPLES = 20
 _WARM_UPS = 3
@@ -55,9 +68,14 @@ def peaks(index: int) -> Peaks:
     properties: Any = torch.cuda.get_device_properties(index)
     nvml = nvml_card(index)
     clock_mhz = nvml.facts().max_sm_clock_mhz or getattr(properties, "clock_rate", 0) * 1e-3
-    operations = _OPERATIONS_PER_CLOCK.get((properties.major, properties.minor), 0)
-    tflops = properties.multi_processor_count * clock_mhz * operations * 1e-6
-    return Peaks(tflops=round(tflops, 1) or None, gbs=nvml.memory_peak_gbs())
+    capability = (properties.major, properties.minor)
+    operations = _OPERATIONS_PER_CLOCK.get(capability, 0)
+    tflops = round(properties.multi_processor_count * clock_mhz * operations * 1e-6, 1)
+    return Peaks(
+        tflops=tflops or None,
+        gbs=nvml.memory_peak_gbs(),
+        narrowest_tflops=tflops * _NARROWEST.get(capability, 0) or None,
+    )
 
 
 def measure_ceilings(index: int) -> Ceilings:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pytest_kernelperf.errors import SubjectError, TimerUnavailableError
 from pytest_kernelperf.measure import tensors
+from pytest_kernelperf.measure.operands import operands
 from pytest_kernelperf.measure.tensors import Path
 from pytest_kernelperf.model import Case, Kernel, Plan, Problem, Round
 
@@ -50,11 +51,13 @@ class CallShape:
         inputs: One line per tensor argument, see `tensors.describe`.
         device: "cpu" or "cuda:<index>".
         footprint_bytes: Bytes that one call can touch through its arguments; 0 = no tensor.
+        operands: Dtypes that it multiplies in; None if that can't be seen.
     """
 
     inputs: tuple[str, ...]
     device: str
     footprint_bytes: int
+    operands: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def inspect_call(subject: Subject) -> CallShape:
         inputs=tensors.describe(args, kwargs),
         device=_device_of(subject.fn, args, kwargs),
         footprint_bytes=tensors.footprint_bytes(args, kwargs),
+        operands=operands(subject.fn, args, kwargs),
     )
 
 

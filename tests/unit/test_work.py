@@ -4,6 +4,8 @@ What a call does, counted from its arguments, and what holds its time to it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_kernelperf.errors import OptionsError
@@ -42,6 +44,10 @@ def test_a_test_that_counts_nothing_has_no_work():
 
 def test_numbers_are_taken_as_they_are():
     assert Work(flops=5.0, peaks=Peaks(1000.0, 3000.0)) == counted(flops=5.0)
+
+
+def test_what_the_call_multiplies_in_goes_into_the_record():
+    assert ("float16",) == counted(replace(CUDA, operands=("float16",)), flops=5.0).operands
 
 
 def test_functions_count_from_the_arguments_of_the_call():

@@ -26,7 +26,7 @@ def measured(
     """
     Return a measurement of that P50 whose call does that work on the card with those peaks.
     """
-    done = Work(**{"peaks": PEAKS, **work})
+    done = Work(**{"peaks": PEAKS, "operands": ("float16",), **work})
     case = replace(CASE, inputs=inputs)
     return a_measurement(a_process(time_us), case=case, plan=plan, work=done)
 
@@ -102,12 +102,60 @@ def test_a_time_below_what_the_operations_take_is_impossible(time_us, expected) 
 
 @pytest.mark.parametrize(
     ("dtype", "expected"),
-    [("float8_e4m3fn", None), ("uint8", None), ("float32", "FASTER_THAN_PHYSICS")],
+    [
+        ("float8_e4m3fn", None),
+        ("uint8", None),
+        ("int32", "FASTER_THAN_PHYSICS"),
+        ("float32", "FASTER_THAN_PHYSICS"),
+    ],
 )
 def test_narrow_numbers_may_go_faster(dtype, expected) -> None:
-    found = physics_problem(measured(5.0, flops=1e10, inputs=(f"{dtype}[8] cuda",)))
+    found = physics_problem(measured(5.0, flops=1e10, operands=("float16", dtype)))
 
     assert expected == code(found)
+
+
+@pytest.mark.parametrize(
+    ("operands", "least_us"),
+    [(("float16",), 10.0), (("float8_e5m2",), 5.0), (("uint8",), 2.5), (None, 2.5)],
+)
+def test_what_can_not_be_seen_is_held_to_the_cards_fastest_products(operands, least_us) -> None:
+    """
+    A 16-bit input says nothing of what an opaque callable multiplies in.
+    """
+    known = {"flops": 1e10, "operands": operands, "peaks": Peaks(1000.0, 3000.0, 4000.0)}
+
+    assert physics_problem(measured(0.99 * least_us, **known)) is None
+    assert "FASTER_THAN_PHYSICS" == code(physics_problem(measured(0.97 * least_us, **known)))
+
+
+def test_no_dtype_is_held_to_more_than_the_card_has() -> None:
+    """
+    Bytes may be packed FP4, which this card lacks.
+    """
+    known = {"flops": 1e10, "operands": ("uint8",), "peaks": Peaks(1000.0, 3000.0, 2000.0)}
+
+    assert "FASTER_THAN_PHYSICS" == code(physics_problem(measured(4.8, **known)))
+
+
+def test_where_no_fastest_product_is_known_it_is_that_of_the_fastest_card() -> None:
+    assert physics_problem(measured(1.65, flops=1e10, operands=None)) is None
+    assert physics_problem(measured(1.6, flops=1e10, operands=None)) is not None
+
+
+@pytest.mark.parametrize(
+    ("operands", "said"),
+    [
+        (("bfloat16",), "held to 16-bit products, since it multiplies bfloat16"),
+        (("float8_e5m2",), "held to FP8 products, since it multiplies float8_e5m2"),
+        (None, "held to the card's fastest products of any number format, since what"),
+    ],
+)
+def test_the_message_names_the_products_that_it_is_held_to(operands, said) -> None:
+    problem = physics_problem(measured(0.1, flops=1e10, operands=operands))
+
+    assert problem is not None
+    assert said in problem.message
 
 
 @pytest.mark.parametrize(("time_us", "expected"), [(26.0, "FASTER_THAN_PHYSICS"), (27.0, None)])

@@ -53,6 +53,23 @@ def test_the_table_gives_the_datasheets_figures(
     assert peaks("cuda:0").tflops == pytest.approx(datasheet_tflops, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("major", "minor", "factor"),
+    [(7, 0, 1), (8, 0, 4), (9, 0, 2), (10, 0, 4), (10, 3, 6)],
+)
+def test_the_narrowest_numbers_are_as_much_faster_as_the_datasheet_says(
+    stated, major, minor, factor
+):
+    """
+    V100 has none; A100 int4; H100 FP8; B200 and B300 FP4.
+    """
+    stated(major, minor, 100, 2000)
+
+    found = peaks("cuda:0")
+
+    assert found.narrowest_tflops == pytest.approx(factor * found.tflops)
+
+
 def test_a_card_that_is_not_in_the_table_has_no_known_peak(stated):
     stated(99, 0, 100, 2000.0, 8000.0)
 
@@ -62,7 +79,7 @@ def test_a_card_that_is_not_in_the_table_has_no_known_peak(stated):
 def test_without_the_driver_the_clock_is_torchs(stated):
     stated(9, 0, 132, None, torch_clock_khz=1_980_000)
 
-    assert Peaks(1070.5, None) == peaks("cuda:0")
+    assert Peaks(1070.5, None, 2141.0) == peaks("cuda:0")
 
 
 def test_a_cpu_has_no_peaks():
