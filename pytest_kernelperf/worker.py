@@ -43,6 +43,10 @@ _QUIET: Mapping[str, object] = {
     "basetemp": None,
     # Not None: then the ini file's would be opened, and emptied.
     "log_file": os.devnull,
+    # Stored snapshots, of which those that no test here looked at would go (syrupy,
+    # pytest-snapshot).
+    "update_snapshots": False,
+    "snapshot_update": False,
     "kernelperf_record": None,
     "kernelperf_json": None,
     # Change pytest's cache, or select by it.
@@ -54,6 +58,7 @@ _QUIET: Mapping[str, object] = {
     "numprocesses": None,
     "dist": "no",
     "tx": [],
+    "distload": False,
     "no_cov": True,
 }
 #: Plugins that write what they saw into pytest's cache at the end.
@@ -107,6 +112,16 @@ class Serving:
         self._uncollected: dict[str, str] = {}
         self._reports: list[pytest.TestReport] = []
         self.plans: Mapping[Case, Plan] = {}
+
+    # Inside of pytest's own, which opens the file of `--debug` and so empties the run's.
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_cmdline_parse(self) -> Generator[None, pytest.Config, pytest.Config]:
+        """
+        Write no debug file.
+        """
+        config = yield
+        config.option.debug = None
+        return config
 
     @pytest.hookimpl(wrapper=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, Any, Any]:

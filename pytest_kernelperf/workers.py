@@ -225,7 +225,7 @@ class _Worker:
         code = _BOOT.format(home=_HOME, path=list(launch.path), fd=theirs.fileno())
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
+                [sys.executable, *_interpreter_flags(), "-c", code],
                 cwd=launch.folder,
                 env={**launch.environ, NUMBER: str(number)},
                 stdin=subprocess.DEVNULL,
@@ -308,6 +308,15 @@ class _Worker:
         self._log.seek(max(size - _TAIL_BYTES, 0))
         words = gist(self._log.read().decode(errors="replace"))
         return f": {words}" if words else ""
+
+
+def _interpreter_flags() -> list[str]:
+    """
+    Return the flags that this interpreter was started with: -O and -X dev change wall times.
+    """
+    # Private, but what multiprocessing starts its processes with; without it there are no flags.
+    flags: Callable[[], list[str]] = getattr(subprocess, "_args_from_interpreter_flags", list)
+    return flags()
 
 
 def gist(text: str) -> str:

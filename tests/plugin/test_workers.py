@@ -259,10 +259,67 @@ def test_the_log_file_is_the_runs_own(project):
     assert line.endswith("process 1")
 
 
-def test_under_one_worker_of_xdist_it_is_the_same(project):
+def test_the_debug_file_is_the_runs_own(project):
     project.write()
 
-    result = project.run_apart("-p", "xdist", "-n", "1", *THREE)
+    project.run_apart(*THREE, "--debug", "run.debug")
+
+    assert counts(project) == {"test_kernel": 3}
+    (args,) = [
+        line
+        for line in (project.path / "run.debug").read_text().splitlines()
+        if line.startswith("args=")
+    ]
+    assert "run.debug" in args
+    assert "pytest_sessionfinish" in (project.path / "run.debug").read_text()
+
+
+def test_no_fresh_process_updates_snapshots(project):
+    project.write(
+        """
+        def test_a(kernelperf, request):
+            with open("updating.txt", "a") as file:
+                file.write(f"{request.config.option.update_snapshots} ")
+            kernelperf(abs, -1)
+        """
+    )
+    conftest = project.path / "conftest.py"
+    conftest.write_text(
+        conftest.read_text()
+        + """
+def pytest_addoption(parser):
+    parser.addoption("--snapshot-update", action="store_true", dest="update_snapshots")
+"""
+    )
+
+    project.run_apart(*THREE, "--snapshot-update")
+
+    assert (project.path / "updating.txt").read_text().split() == ["True", "False", "False"]
+
+
+def test_fresh_processes_have_the_interpreters_flags(project):
+    project.write(
+        """
+        import sys
+
+        def test_a(kernelperf):
+            with open("flags.txt", "a") as file:
+                file.write(f"{sys.flags.optimize}{sys.flags.dev_mode} ")
+            kernelperf(abs, -1)
+        """
+    )
+    python = [sys.executable, "-O", "-X", "dev", "-m", "pytest", "-p", "kernelperf", *THREE]
+
+    subprocess.run(python, cwd=project.path, timeout=120, check=False)
+
+    assert (project.path / "flags.txt").read_text().split() == ["1True"] * 3
+
+
+@pytest.mark.parametrize("words", [("-n", "1"), ("-d", "--tx", "popen")])
+def test_under_one_worker_of_xdist_it_is_the_same(project, words):
+    project.write()
+
+    result = project.run_apart("-p", "xdist", *words, *THREE)
 
     assert result.ret == pytest.ExitCode.OK
     assert counts(project) == {"test_kernel": 3}
