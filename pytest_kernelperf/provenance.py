@@ -6,17 +6,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# A baseline updated a minute ago does not change what is measured.
+_CODE = (":/", ":(exclude,glob,top)**/baselines/**")
+
 
 def read_provenance(folder: Path) -> tuple[str, str]:
     """
     Return the git revision ("+dirty" appended if changed) and the git user's name; "" if unknown.
     """
     commit = _git(folder, "rev-parse", "HEAD")
-    # A baseline updated a minute ago does not change what is measured.
-    code = (":/", ":(exclude,glob,top)**/baselines/**")
-    if commit and _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *code):
+    if commit and _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *_CODE):
         commit += "+dirty"
     return commit, _git(folder, "config", "user.name")
+
+
+def read_code_state(folder: Path) -> str:
+    """
+    Return the git revision, and what tells one uncommitted change from another; "" if unknown.
+
+    Files that git does not follow are not looked at.
+    """
+    import hashlib
+
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "diff", "HEAD", "--", *_CODE) if commit else ""
+    if not changes:
+        return commit
+    return f"{commit}+{hashlib.sha256(changes.encode()).hexdigest()[:8]}"
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pytest_kernelperf.analysis.rates import Rate, total
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.model import Case, Status
+from pytest_kernelperf.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,38 @@ def joined(proofs: Sequence[Proof]) -> Proof:
         cases=tuple(case for each in proofs for case in each.cases),
         left_out=tuple(text for each in proofs for text in each.left_out),
     )
+
+
+def lost(kept: Proof, new: Proof) -> str:
+    """
+    Return what a kept calibration proves and a new one of the same card model does not; "" if none.
+    """
+    before, now = _extents(kept), _extents(new)
+    both = before.keys() & now.keys()
+    sizes = sorted({size for what in both for size in before[what][1] - now[what][1]})
+    fewer = [(before[what][0], now[what][0]) for what in both if now[what][0] < before[what][0]]
+    parts = []
+    if missing := len(before) - len(both):
+        parts.append(f"{missing} of {counted(len(before), 'case')}")
+    if sizes:
+        parts.append("slowdowns of " + ", ".join(f"{size * 100:g} %" for size in sizes))
+    if fewer:
+        parts.append("{} processes of a case, not {}".format(*max(fewer)))
+    return "; ".join(parts)
+
+
+def _extents(proof: Proof) -> dict[tuple[str, Case, float], tuple[int, frozenset[float]]]:
+    """
+    Return how many processes and which slowdowns prove what: by card, case and percentile.
+    """
+    found: dict[tuple[str, Case, float], tuple[int, frozenset[float]]] = {}
+    for each in proof.cases:
+        processes, sizes = found.get((each.card, each.case, each.percentile), (0, frozenset()))
+        found[each.card, each.case, each.percentile] = (
+            max(processes, each.processes),
+            sizes | {one.size for one in each.injected},
+        )
+    return found
 
 
 def _rate_of(statuses: Mapping[str, int], status: Status) -> Rate:

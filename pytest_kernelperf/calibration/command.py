@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from pytest_kernelperf.analysis.proof import Proof
+from pytest_kernelperf.analysis.proof import Proof, lost
 from pytest_kernelperf.calibration.course import Course, Request
 from pytest_kernelperf.calibration.folder import Asked, Folder
 from pytest_kernelperf.calibration.summary import gather, proof_of, proof_of_all
@@ -27,7 +27,12 @@ from pytest_kernelperf.report.calibration import (
 )
 from pytest_kernelperf.report.calibration_plot import can_draw, detection_svg
 from pytest_kernelperf.store.anchor import find_folder_anchor, slug
-from pytest_kernelperf.store.calibrations import encode_calibration, write_calibration
+from pytest_kernelperf.store.calibrations import (
+    calibration_path,
+    encode_calibration,
+    read_calibration,
+    write_calibration,
+)
 from pytest_kernelperf.store.files import check_writable, write_bytes
 
 #: Slowdowns that are injected unless others are asked for, percent.
@@ -67,6 +72,7 @@ _INTERRUPTED = 130
     metavar="DIR",
     help="Where the result is kept. Default: baselines of the project of this folder.",
 )
+@click.option("--replace", is_flag=True, help="Keep the result in place of one that proves more.")
 @click.pass_context
 def calibrate(
     ctx: click.Context,
@@ -79,6 +85,7 @@ def calibrate(
     plans_of: Path | None,
     summarise: bool,
     baselines: Path | None,
+    replace: bool,
 ) -> None:
     """
     Prove the gate on this machine: false alarms, slowdowns found, noise.
@@ -101,22 +108,25 @@ def calibrate(
         request = Request(about, processes, budget_seconds, plans_of)
         proof = _calibrated(ctx, out_folder, request)
     _show(proof)
-    _write(proof, out_folder, root)
+    if out_folder is not None:
+        _write(proof, out_folder)
+    _keep(proof, root, replace=replace)
     ctx.exit(1 if proof.false_alarms.hits or proof.alarms_across_cards.hits else 0)
 
 
 def _calibrated(ctx: click.Context, out: Path, request: Request) -> Proof:
     check_writable(out / "manifest.json")
     folder = Folder(out)
-    try:
-        Course(folder, request, _say).run()
-    except KeyboardInterrupt:
-        folder.clear()
-        _say(
-            f"interrupted: {len(folder.numbers())} of {request.processes} processes are recorded "
-            f"in {out}; the same command goes on there"
-        )
-        ctx.exit(_INTERRUPTED)
+    with folder.held():
+        try:
+            Course(folder, request, _say).run()
+        except KeyboardInterrupt:
+            folder.clear()
+            _say(
+                f"interrupted: {len(folder.numbers())} of {request.processes} processes are "
+                f"recorded in {out}; the same command goes on there"
+            )
+            ctx.exit(_INTERRUPTED)
     return proof_of(gather(folder))
 
 
@@ -159,17 +169,35 @@ def _show(proof: Proof) -> None:
             click.echo(f"\n{block}")
 
 
-def _write(proof: Proof, out: Path | None, root: Path) -> None:
+def _write(proof: Proof, out: Path) -> None:
     """
-    Keep the proof beside the baselines, and with its plot in the calibration's folder.
+    Write the proof and its plot into the calibration's folder.
     """
-    if out is not None:
-        write_bytes(out / "calibration.json", encode_calibration(proof))
-        click.echo(f"wrote {out / 'calibration.json'}")
-        summary = json.dumps(calibration_json(proof), indent=1, ensure_ascii=False) + "\n"
-        write_bytes(out / "summary.json", summary.encode())
-        click.echo(f"wrote {out / 'summary.json'}")
-        if proof.power and can_draw():
-            write_bytes(out / "detection.svg", detection_svg(proof).encode())
-            click.echo(f"wrote {out / 'detection.svg'}")
-    click.echo(f"wrote {write_calibration(root, slug(proof.device_name), proof)}")
+    write_bytes(out / "calibration.json", encode_calibration(proof))
+    click.echo(f"wrote {out / 'calibration.json'}")
+    summary = json.dumps(calibration_json(proof), indent=1, ensure_ascii=False) + "\n"
+    write_bytes(out / "summary.json", summary.encode())
+    click.echo(f"wrote {out / 'summary.json'}")
+    if proof.power and can_draw():
+        write_bytes(out / "detection.svg", detection_svg(proof).encode())
+        click.echo(f"wrote {out / 'detection.svg'}")
+
+
+def _keep(proof: Proof, root: Path, *, replace: bool) -> None:
+    """
+    Keep the proof beside the baselines, where it stands under every table from then on.
+
+    Args:
+        proof: The new one.
+        root: Where baselines lie.
+        replace: Also in place of one that proves more.
+    """
+    name = slug(proof.device_name)
+    kept = None if replace else read_calibration(root, name)
+    if kept is not None and (less := lost(kept, proof)):
+        _say(
+            f"{calibration_path(root, name)} stays as it was: it also proves {less}; to keep this "
+            "result in its place, run the same command with --replace"
+        )
+        return
+    click.echo(f"wrote {write_calibration(root, name, proof)}")

@@ -18,6 +18,7 @@ from pytest_kernelperf.calibration.order import VARIABLE, Order
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import Recorded, UpdateMode
+from pytest_kernelperf.provenance import read_code_state
 from pytest_kernelperf.store.runs import Run, read_run
 from pytest_kernelperf.units import counted
 
@@ -69,6 +70,7 @@ class Course:
         self._say = say
         self._begun = time.monotonic()
         self._longest_s = 0.0
+        self._code = ""
 
     def run(self) -> None:
         """
@@ -78,7 +80,7 @@ class Course:
             KernelPerfError: If nothing can be measured as asked. KeyboardInterrupt passes through;
                 what was recorded before is kept.
         """
-        manifest = self._folder.begin(self._request.asked)
+        manifest = self._with_code(self._folder.begin(self._request.asked))
         self._folder.clear()
         with processes.terminate_as_interrupt():
             if manifest.machine is None:
@@ -109,6 +111,31 @@ class Course:
         self._folder.clear()
         return self._folder.check_machine(manifest, machine_of(usable[0].measurement))
 
+    def _with_code(self, manifest: Manifest) -> Manifest:
+        """
+        Note the state of the code that the folder is begun with.
+        """
+        if manifest.machine is None:
+            manifest = msgspec.structs.replace(
+                manifest, code=read_code_state(_tested(self._request.asked.tests))
+            )
+            self._folder.write_manifest(manifest)
+        self._code = manifest.code
+        return manifest
+
+    def _watch_code(self) -> None:
+        """
+        Say once if the code is not what was measured before: what changed would be a false alarm.
+        """
+        code = read_code_state(_tested(self._request.asked.tests))
+        if self._code and code != self._code:
+            self._say(
+                f"warning: {self._folder.path} was measured at {self._code}, and the code is at "
+                f"{code or 'no known revision'} now: a change of the tested code counts as a false "
+                "alarm, or hides one; go back to it, or begin anew with another --out"
+            )
+        self._code = code
+
     def _repeat(self, manifest: Manifest) -> None:
         lost = 0
         while len(numbers := self._folder.numbers()) < self._request.processes:
@@ -116,6 +143,7 @@ class Course:
             if not self._has_time():
                 self._say(f"out of time: {len(numbers)} of {self._request.processes} processes")
                 return
+            self._watch_code()
             begin = time.monotonic()
             trouble = self._one(number, manifest)
             lost = lost + 1 if trouble else 0
@@ -192,6 +220,16 @@ class Course:
         rest_s = (total - done) * seconds
         then = f"; about {_duration(rest_s)} left" if done < total else ""
         return f"process {done} of {total}: {seconds:.1f} s{then}"
+
+
+def _tested(tests: tuple[str, ...]) -> Path:
+    """
+    Return the folder of the first test.
+    """
+    if not tests:
+        return BUILTIN
+    path = Path(tests[0].partition("::")[0])
+    return path if path.is_dir() else path.parent
 
 
 def _pinned(folder: Folder) -> tuple[str, ...]:

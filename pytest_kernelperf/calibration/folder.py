@@ -7,16 +7,19 @@ A calibration's folder: what was asked, what each process recorded, so that it c
     process-001.run.gz       one process, unslowed
     process-001.slowed.run.gz
     logs/                    what pytest said
+    lock                     held while processes are recorded here
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from filelock import FileLock, Timeout
 
 from pytest_kernelperf.calibration.order import Diallings, read_diallings
 from pytest_kernelperf.errors import KernelPerfError
@@ -57,11 +60,16 @@ class Machine(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """
     What stands in manifest.json.
+
+    Attributes:
+        machine: Of the first record; None before it.
+        code: State of the tested code when the folder was begun; "" if unknown.
     """
 
     schema_version: int
     asked: Asked
     machine: Machine | None = None
+    code: str = ""
 
 
 class Folder:
@@ -98,6 +106,28 @@ class Folder:
                     "name another folder with --out"
                 )
         return manifest
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """
+        Hold the folder against other calibrations, which would remove what is being recorded.
+
+        Raises:
+            KernelPerfError: If another one records there.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / "lock")
+            lock.acquire(timeout=0)
+        except (Timeout, OSError) as error:
+            raise KernelPerfError(
+                f"another calibration records in {self.path} ({error}); wait for its end, or name "
+                "another folder with --out"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def read_manifest(self) -> Manifest | None:
         """

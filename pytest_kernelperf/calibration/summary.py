@@ -79,6 +79,12 @@ def gather(folder: Folder) -> Gathered:
         left_out.append(
             f"looks at five processes: {len(taken)} were recorded, {ENOUGH_PROCESSES} are needed"
         )
+    commits = sorted({each for one in taken for each in _commits(one)})
+    if len(commits) > 1:
+        left_out.append(
+            f"one state of the code: recorded at {', '.join(commits)}; what changed of the tested "
+            "code between them counts as false alarms"
+        )
     return Gathered(manifest.machine, manifest.asked.program, tuple(series), tuple(left_out))
 
 
@@ -110,6 +116,11 @@ def proof_of_all(folders: Sequence[Gathered]) -> Proof:
         if ours.machine.card != theirs.machine.card:
             counts.update(across(ours.series, theirs.series))
     return replace(proof, across_cards=dict(sorted(counts.items())))
+
+
+def _commits(process: _Process) -> set[str]:
+    measurements = [each.measurement for each in process.unslowed.values()]
+    return {each.commit for one in measurements for each in one.processes if each.commit}
 
 
 def _process(unslowed: Run, slowed: Run | None) -> _Process:

@@ -17,7 +17,9 @@ from pytest_kernelperf.store.files import read_bytes, write_bytes
 #   1  first version
 CALIBRATION_SCHEMA_VERSION = 1
 
-_CURE = "expected what `kernelperf calibrate` wrote; calibrate again, or move the file away"
+_CURE = (
+    "expected what `kernelperf calibrate` wrote; calibrate with --replace, or move the file away"
+)
 
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):

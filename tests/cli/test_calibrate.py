@@ -205,6 +205,45 @@ def test_false_alarms_are_the_exit_status(calibrated, tmp_path):
     assert "false alarms: 0 of" not in done.stdout
 
 
+def test_a_calibration_that_proves_more_is_replaced_only_if_asked(calibrated, tmp_path):
+    project = Path(shutil.copytree(calibrated, tmp_path / "copy"))
+    name = "cpu-scripted-cpu.calibration.json"
+    kept = project / "baselines" / name
+    more = kept.read_text().replace('"processes": 8', '"processes": 20')
+    kept.write_text(more)
+
+    done = calibrate(project, *PLAIN)
+
+    assert 0 == done.returncode, done.stderr
+    assert f"{name} stays as it was: it also proves 20 processes of a case, not 8" in done.stdout
+    assert more == kept.read_text()
+    assert "run the same command with --replace" in done.stdout
+
+    done = calibrate(project, *PLAIN, "--replace")
+
+    assert 0 == done.returncode, done.stderr
+    assert kept.read_text() == (project / "out" / "calibration.json").read_text()
+
+
+def test_changed_code_is_said_where_a_calibration_goes_on_and_in_its_result(project):
+    def git(*words):
+        who = ("-c", "user.name=x", "-c", "user.email=x@y")
+        subprocess.run(["git", *who, *words], cwd=project, check=True, capture_output=True)
+
+    git("init")
+    git("add", "test_it.py")
+    git("commit", "-m", "x")
+    done = calibrate(project, *PLAIN)
+    assert 0 == done.returncode, done.stderr
+    assert "warning" not in done.stdout
+    (project / "test_it.py").write_text(TEST + "# changed\n")
+
+    done = calibrate(project, *PLAIN, "--processes", 10)
+
+    assert 1 == done.stdout.count("a change of the tested code counts as a false alarm")
+    assert "one state of the code: recorded at " in done.stdout
+
+
 def test_a_spent_budget_keeps_what_there_is(calibrated, tmp_path):
     project = Path(shutil.copytree(calibrated, tmp_path / "copy"))
 

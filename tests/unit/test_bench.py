@@ -21,6 +21,7 @@ from pytest_kernelperf.errors import OptionsError, TimerUnavailableError
 from pytest_kernelperf.measure import CallShape
 from pytest_kernelperf.model import Limits
 from pytest_kernelperf.options import Options
+from pytest_kernelperf.provenance import read_code_state
 from pytest_kernelperf.settings import Settings
 
 CUDA = CallShape(inputs=("float16[8] cuda",), device="cuda:0", footprint_bytes=16)
@@ -160,7 +161,26 @@ def test_the_revision_says_whether_code_was_changed(tmp_path, monkeypatch):
     assert f"{clean}+dirty" == read_provenance(tmp_path)[0]
 
 
+def test_one_uncommitted_change_is_told_from_another(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    git(tmp_path, "init")
+    kernel = tmp_path / "kernel.py"
+    kernel.touch()
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "x")
+    states = [read_code_state(tmp_path)]
+    for text in ("slow", "slower", "slow"):
+        kernel.write_text(text)
+        states.append(read_code_state(tmp_path))
+
+    assert 40 == len(states[0])
+    assert 3 == len(set(states))
+    assert states[1] == states[3]
+    assert all(state.startswith(f"{states[0]}+") for state in states[1:])
+
+
 def test_without_git_the_revision_is_unknown(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
 
     assert read_provenance(tmp_path) == ("", "")
+    assert read_code_state(tmp_path) == ""

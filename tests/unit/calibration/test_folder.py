@@ -68,6 +68,18 @@ def test_another_machine_is_refused_by_name(folder, changes, named):
         folder.check_machine(manifest, msgspec.structs.replace(MACHINE, **changes))
 
 
+def test_two_calibrations_can_not_record_in_one_folder(folder):
+    with (
+        folder.held(),
+        pytest.raises(KernelPerfError, match=r"another calibration records in .*--out"),
+        Folder(folder.path).held(),
+    ):
+        raise AssertionError
+
+    with Folder(folder.path).held():
+        pass
+
+
 def test_a_manifest_from_the_future_is_refused(folder):
     manifest = folder.begin(ASKED)
     folder.write_manifest(msgspec.structs.replace(manifest, schema_version=99))

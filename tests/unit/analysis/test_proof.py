@@ -1,0 +1,75 @@
+"""
+What a kept calibration proves that a new one does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from measured import CASE
+
+from pytest_kernelperf.analysis.proof import CaseProof, Injected, Proof, lost
+from pytest_kernelperf.analysis.rates import Rate
+
+OTHER = replace(CASE, test="test_other")
+
+
+def case_proof(**changes: Any) -> CaseProof:
+    plain = CaseProof(
+        case=CASE,
+        percentile=50.0,
+        card="GPU-1",
+        time_us=3.2,
+        processes=12,
+        process_sd=0.0024,
+        round_sd=0.0028,
+        margin=0.012,
+        detectable=0.02,
+        statuses={"UNCHANGED": 12},
+        disjoint=2,
+        covered=Rate(12, 12),
+        injected=(injected(0.01), injected(0.02)),
+    )
+    return replace(plain, **changes)
+
+
+def injected(size: float) -> Injected:
+    return Injected(size, "extra bytes", size, Rate(12, 12))
+
+
+def proof(*cases: CaseProof) -> Proof:
+    return Proof("NVIDIA H100", "0.1.0", "2026-11-22T10:00:00Z", cases=cases)
+
+
+KEPT = proof(case_proof(), case_proof(case=OTHER))
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        ((case_proof(),), "1 of 2 cases"),
+        ((case_proof(), case_proof(case=OTHER, card="GPU-2")), "1 of 2 cases"),
+        ((case_proof(injected=()), case_proof(case=OTHER)), "slowdowns of 1 %, 2 %"),
+        ((case_proof(processes=8), case_proof(case=OTHER)), "12 processes of a case, not 8"),
+        ((case_proof(injected=(), processes=8),), "1 of 2 cases; slowdowns of 1 %, 2 %; 12 proc"),
+    ],
+)
+def test_what_a_new_calibration_lacks_is_named(new, expected) -> None:
+    assert lost(KEPT, proof(*new)).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        (case_proof(card="GPU-2"),),
+        # Folders of one card, taken together: the larger counts.
+        (case_proof(processes=8, injected=()),),
+    ],
+)
+def test_one_that_proves_as_much_or_more_lacks_nothing(more) -> None:
+    new = proof(case_proof(processes=20), case_proof(case=OTHER), *more)
+
+    assert "" == lost(KEPT, new)
