@@ -30,6 +30,7 @@ from pytest_kernelperf.paired_run import Demand, PairedRun
 from pytest_kernelperf.progress import ProgressLine
 from pytest_kernelperf.revision import find_revision
 from pytest_kernelperf.settings import Settings
+from pytest_kernelperf.sources import read_sources
 from pytest_kernelperf.stash import (
     BODY,
     FIXTURE,
@@ -68,7 +69,10 @@ class MeasuringRun:
         self._escalation: Escalation | None = None
         arguments = getattr(config, "workerinput", {}).get(_WORKER_KEY)
         self._launch = launch_of(config, arguments)
-        self._pool = Pool(lambda number: self._launch, settings.hang_timeout_s)
+        self._sources: dict[str, str] = {}
+        self._pool = Pool(
+            lambda number: replace(self._launch, sources=self._sources), settings.hang_timeout_s
+        )
         self._paired: PairedRun | None = None
         self._gpuless: GpulessBench | None = None
         # Now, because later pytest captures the stream that a hang is reported to.
@@ -160,6 +164,7 @@ class MeasuringRun:
         """
         Read the baselines of the selected tests, so that a bad file is found before measuring.
         """
+        self._sources = {} if self.served else read_sources(config.rootpath)
         measured = [item for item in items if is_measured(item)]
         self.ledger.selected = tuple(item.nodeid for item in measured)
         if any(item.get_closest_marker("flaky") for item in measured):

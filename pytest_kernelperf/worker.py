@@ -23,6 +23,7 @@ from pytest_kernelperf.escalation import Answer, Request
 from pytest_kernelperf.measure.neighbours import FAMILY
 from pytest_kernelperf.model import Case, Plan
 from pytest_kernelperf.relocation import Relocation, moved_arguments
+from pytest_kernelperf.sources import edited, read_sources
 from pytest_kernelperf.stash import SERVING, is_measured, room_of
 from pytest_kernelperf.workers import Collected, Launch, gist
 
@@ -84,7 +85,7 @@ def main(fd: int) -> int:
     sys.argv = ["pytest", *launch.args]
     if launch.relocation:
         launch.relocation.move_finders()
-    serving = Serving(connection, launch.relocation)
+    serving = Serving(connection, launch.relocation, launch.sources)
     return int(pytest.main(list(launch.args), plugins=[*launch.plugins, serving]))
 
 
@@ -106,9 +107,16 @@ class Serving:
         plans: How the run wants each case measured.
     """
 
-    def __init__(self, connection: Connection, relocation: Relocation | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        relocation: Relocation | None = None,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
         self._connection = connection
         self._relocation = relocation
+        self._sources = sources or {}
+        self._edited = ""
         self._uncollected: dict[str, str] = {}
         self._reports: list[pytest.TestReport] = []
         self.plans: Mapping[Case, Plan] = {}
@@ -163,6 +171,7 @@ class Serving:
         """
         Answer requests until there is none.
         """
+        self._edited = edited(self._sources, read_sources(session.config.rootpath))
         items = {item.nodeid: item for item in session.items}
         measured = tuple(item.nodeid for item in session.items if is_measured(item))
         self._connection.send(Collected(measured, self._uncollected, self._strays()))
@@ -179,6 +188,8 @@ class Serving:
         self._reports.append(report)
 
     def _answer(self, request: Request, item: pytest.Item | None) -> Answer:
+        if self._edited:
+            return Answer(failure=f"{self._edited} was edited after the run had imported it")
         if item is None:
             return Answer(failure=self._why_missing(request.nodeid))
         self._reports.clear()

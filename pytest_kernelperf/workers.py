@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import IO, Any
@@ -62,6 +62,7 @@ class Launch:
         path: `sys.path` before any test was collected.
         environ: The environment before any test changed it.
         relocation: Set if it runs in another checkout of the project: all of the above does.
+        sources: The project's files that the run itself imported, with digests of their texts.
     """
 
     args: tuple[str, ...]
@@ -70,6 +71,7 @@ class Launch:
     path: tuple[str, ...]
     environ: Mapping[str, str]
     relocation: Relocation | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,6 +259,47 @@ def test_the_log_file_is_the_runs_own(project):
     assert line.endswith("process 1")
 
 
+def test_a_file_that_is_edited_during_the_run_costs_the_fresh_processes(project):
+    (project.path / "kernels.py").write_text("def kernel(x):\n    return abs(x)\n")
+    project.write(
+        """
+        from pathlib import Path
+        from kernels import kernel
+
+        def test_a(kernelperf):
+            kernelperf(kernel, -1)
+            file = Path(__file__).with_name("kernels.py")
+            file.write_text(file.read_text() + "# edited\\n")
+        """
+    )
+
+    result = project.run_apart(*THREE)
+
+    assert result.ret == pytest.ExitCode.OK
+    assert counts(project) == {"test_a": 1}
+    assert "process 2 is missing: kernels.py was edited after the run had imported" in notes(
+        project
+    )
+
+
+def test_a_file_that_every_process_writes_anew_costs_nothing(project):
+    project.write(
+        """
+        from pathlib import Path
+
+        Path(__file__).with_name("generated.py").write_text("def kernel(x):\\n    return abs(x)")
+        from generated import kernel
+
+        def test_a(kernelperf):
+            kernelperf(kernel, -1)
+        """
+    )
+
+    project.run_apart(*THREE)
+
+    assert counts(project) == {"test_a": 3}
+
+
 def test_the_debug_file_is_the_runs_own(project):
     project.write()
 

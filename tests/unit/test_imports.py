@@ -42,6 +42,7 @@ ALLOWED["ledger"] = ALLOWED["bench"] | {"bench", "report"}
 ALLOWED["progress"] = set()
 ALLOWED["escalation"] = {"errors", "model", "analysis"}
 ALLOWED["relocation"] = set()
+ALLOWED["sources"] = set()
 ALLOWED["revision"] = {"errors"}
 ALLOWED["workers"] = ALLOWED["escalation"] | {"escalation", "measure", "relocation"}
 ALLOWED["other_side"] = {"errors", "relocation", "revision", "workers"}
@@ -50,9 +51,11 @@ ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation"}
 ALLOWED["session"] = (
     ALLOWED["stash"]
     | {"stash", "ledger", "progress", "report", "workers"}
-    | {*("revision", "other_side", "paired_run")}
+    | {*("revision", "other_side", "paired_run", "sources")}
 )
-ALLOWED["worker"] = ALLOWED["stash"] | {"stash", "ledger", "report", "workers", "relocation"}
+ALLOWED["worker"] = ALLOWED["stash"] | {
+    *("stash", "ledger", "report", "workers", "relocation", "sources")
+}
 ALLOWED["plugin"] = ALLOWED["session"] | {"session"}
 ALLOWED["doctor"] = ALLOWED["gate"] | {"measure", "report"}
 ALLOWED["calibration"] = ALLOWED["session"] | {"session"}
