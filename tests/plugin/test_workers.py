@@ -301,18 +301,21 @@ def test_a_file_that_every_process_writes_anew_costs_nothing(project):
 
 
 def test_the_debug_file_is_the_runs_own(project):
-    project.write()
+    """
+    Whoever is given its name opens it, and so empties it.
+    """
+    project.write(
+        """
+        def test_a(kernelperf, request):
+            with open("options.txt", "a") as file:
+                file.write(f"{request.config.option.debug} ")
+            kernelperf(abs, -1)
+        """
+    )
 
     project.run_apart(*THREE, "--debug", "run.debug")
 
-    assert counts(project) == {"test_kernel": 3}
-    (args,) = [
-        line
-        for line in (project.path / "run.debug").read_text().splitlines()
-        if line.startswith("args=")
-    ]
-    assert "run.debug" in args
-    assert "pytest_sessionfinish" in (project.path / "run.debug").read_text()
+    assert (project.path / "options.txt").read_text().split() == ["run.debug", "None", "None"]
 
 
 def test_no_fresh_process_updates_snapshots(project):
