@@ -18,21 +18,22 @@ KERNELS = """
 
 
     @triton.jit
-    def _sines(x, out, turns, EARLY: tl.constexpr, BLOCK: tl.constexpr):
+    def _chain(x, out, turns, EARLY: tl.constexpr, BLOCK: tl.constexpr):
         at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         value = tl.load(x + at)
         count = turns
         if EARLY:
             count = tl.where(tl.max(tl.abs(value), 0) > 0, turns, 0)
         for _ in range(count):
-            value = tl.sin(value) + 0.1 * value
+            # No library function: their branches may themselves take longer on some numbers.
+            value = value * 0.999 + 0.001
         tl.store(out + at, value)
 
 
-    def sines(early):
+    def chain(early):
         def run(x):
             out = torch.empty_like(x)
-            _sines[(x.numel() // 1024,)](x, out, 200, EARLY=early, BLOCK=1024)
+            _chain[(x.numel() // 1024,)](x, out, 2000, EARLY=early, BLOCK=1024)
             return out
 
         return run
@@ -42,7 +43,7 @@ KERNELS = """
     def test_it(kernelperf):
         x = torch.randn(1 << 20, device="cuda")
         kernelperf.data_independence(
-            sines(early={early}), {{"zeros": (torch.zeros_like(x),), "random": (x,)}}, bound=0.02
+            chain(early={early}), {{"zeros": (torch.zeros_like(x),), "random": (x,)}}, bound=0.02
         )
 """
 
