@@ -205,10 +205,13 @@ def test_nearly_no_sample_of_a_sustained_pace_waits_for_the_host(size):
     assert sum(slack < 0 for slack in slacks) <= 0.02 * len(slacks)
 
 
-def test_a_sustained_pace_repeats_within_its_own_process():
+def test_what_a_sustained_pace_repeats_within_a_process_is_the_work_not_the_clock():
+    """
+    Where power runs out the clock may wander by 10 % from round to round; cycles may not.
+    """
     x = random(4096, 4096)
 
     rounds = take(torch.matmul, x, x, pace="sustained", rounds=3).processes[0].rounds
 
-    medians = [median(one.times_us) for one in rounds]
-    assert max(medians) / min(medians) < 1.05
+    cycles = [median(one.times_us) * median(one.clock_mhz) for one in rounds]
+    assert max(cycles) / min(cycles) < 1.03

@@ -51,7 +51,10 @@ KERNELS = """
 @pytest.mark.parametrize(
     ("early", "verdict"), [(True, "*MISSED_TARGET*"), (False, "*UNCHANGED DATA_INDEPENDENT*")]
 )
-def test_an_early_exit_on_zeros_is_told_apart(pytester: pytest.Pytester, early, verdict):
+def test_an_early_exit_on_zeros_is_told_apart(
+    pytester: pytest.Pytester, monkeypatch, early, verdict
+):
+    monkeypatch.setenv("COLUMNS", "200")
     pytester.makeini("[pytest]")
     # Triton reads a kernel's source from its file.
     pytester.path.joinpath("test_it.py").write_text(

@@ -97,6 +97,7 @@ def test_watching_ends_when_launches_repeat(inputs):
 
 def test_a_measured_test_stores_what_was_launched(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("COLUMNS", "200")
     pytester.makeini("[pytest]")
     pytester.makepyfile(COPY)
     run = ("-p", "kernelperf", "--kernelperf-update")
