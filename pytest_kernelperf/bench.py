@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_kernelperf import compiled
 from pytest_kernelperf.comparing import check_same_shape
 from pytest_kernelperf.errors import OptionsError, TimerUnavailableError
-from pytest_kernelperf.model import Case, Compiled, Limits, Measurement, Process, Recorded
+from pytest_kernelperf.model import Case, Compiled, Limits, Measurement, Recorded
 from pytest_kernelperf.provenance import read_provenance
 from pytest_kernelperf.work import count_work, held_to
 
@@ -309,12 +309,9 @@ class Bench:
         folder = place.path.parent
         if folder not in self._provenance:
             self._provenance[folder] = read_provenance(folder)
-        commit, who = self._provenance[folder]
-
-        def sign(process: Process) -> Process:
-            return replace(process, commit=commit, who=who)
-
-        return replace(measurement, processes=tuple(map(sign, measurement.processes)))
+        signature = self._provenance[folder]
+        signed = tuple(process.signed(*signature) for process in measurement.processes)
+        return replace(measurement, processes=signed)
 
 
 def baselines_root(settings: Settings, test_file: Path) -> Path:

@@ -4,11 +4,11 @@ Has what is not decided yet measured in fresh processes, and joins what they bri
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from pytest_kernelperf.budget import Budget
 from pytest_kernelperf.model import Case, Checks, Measurement, Plan, Process, Recorded
 
 
@@ -24,6 +24,20 @@ class Request:
 
     nodeid: str
     plans: tuple[tuple[Case, Plan], ...]
+
+    @classmethod
+    def like(cls, nodeid: str, recorded: Iterable[Recorded]) -> Request:
+        """
+        Return the request to measure a test as it was measured before.
+        """
+        return cls(nodeid, tuple((one.measurement.case, one.measurement.plan) for one in recorded))
+
+    @property
+    def test(self) -> str:
+        """
+        What the progress line calls the test.
+        """
+        return self.nodeid.split("::", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +72,23 @@ class Escalation:
 
     Args:
         workers: The fresh processes.
+        budget: What the run may spend in them.
         processes: Exactly so many for every test; None = as many as the verdicts want.
-        budget_s: Time that a run may spend in fresh processes; None = no limit.
         progress: Told which process measures.
-        clock: Seconds from any start.
     """
 
     def __init__(
         self,
         workers: Workers,
+        budget: Budget,
         *,
         processes: int | None = None,
-        budget_s: float | None = None,
         progress: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workers = workers
+        self._budget = budget
         self._processes = processes
-        self._budget_s = budget_s
         self._progress = progress
-        self._clock = clock
-        self._spent_s = 0.0
 
     def needs_more(self, recorded: Sequence[Recorded]) -> bool:
         """
@@ -104,13 +114,12 @@ class Escalation:
         """
         found, asked = tuple(recorded), 1
         while (total := self._wanted(found, asked)) > asked:
-            if self._budget_s is not None and self._spent_s >= self._budget_s:
-                return _noted(found, _over_budget(self._budget_s, asked))
-            began = self._clock()
+            if self._budget.is_spent:
+                return noted(found, self._budget.note(str(asked)))
             try:
-                found = self._measured(nodeid, found, range(asked + 1, total + 1))
+                with self._budget.spending():
+                    found = self._measured(nodeid, found, range(asked + 1, total + 1))
             finally:
-                self._spent_s += self._clock() - began
                 self._progress("")
             found, asked = tuple(map(judge, found)), total
         return found
@@ -127,13 +136,10 @@ class Escalation:
     def _measured(
         self, nodeid: str, recorded: tuple[Recorded, ...], numbers: range
     ) -> tuple[Recorded, ...]:
-        request = Request(
-            nodeid, tuple((one.measurement.case, one.measurement.plan) for one in recorded)
-        )
-        test = nodeid.split("::", 1)[-1]
+        request = Request.like(nodeid, recorded)
 
         def waiting(number: int) -> Callable[[], None]:
-            return lambda: self._progress(f"{test}: process {number} of {numbers[-1]}")
+            return lambda: self._progress(f"{request.test}: process {number} of {numbers[-1]}")
 
         self._workers.start(numbers, waiting(numbers[0]))
         for number in numbers:
@@ -149,7 +155,7 @@ def joined(recorded: Iterable[Recorded], answer: Answer, number: int) -> tuple[R
     Return a test's records with what one more process brought; their verdicts are the old ones.
     """
     if answer.failure:
-        return _noted(recorded, f"process {number} is missing: {answer.failure}")
+        return noted(recorded, f"process {number} is missing: {answer.failure}")
     brought = {one.measurement.case: one.measurement for one in answer.recorded}
     return tuple(
         replace(
@@ -161,28 +167,25 @@ def joined(recorded: Iterable[Recorded], answer: Answer, number: int) -> tuple[R
 
 def _joined(first: Measurement, other: Measurement | None, number: int) -> Measurement:
     if other is None:
-        return _with_notes(first, f"process {number} is missing: it did not measure this case")
+        return with_notes(first, f"process {number} is missing: it did not measure this case")
     if other.problem is not None:
         return replace(first, problem=other.problem)
     if (other.method, other.plan) != (first.method, first.plan):
-        return _with_notes(
+        return with_notes(
             first,
             f"process {number} is missing: it measured otherwise ({other.method}, {other.plan})",
         )
     signature = first.processes[0]
     if away := [each for each in other.processes if _device(each) != _device(signature)]:
-        return _with_notes(
+        return with_notes(
             first,
             f"process {number} is missing: it measured on another device "
             f"({' '.join(_device(away[0]))}, not {' '.join(_device(signature))})",
         )
-
-    def signed(process: Process) -> Process:
-        return replace(process, commit=signature.commit, who=signature.who)
-
+    added = (each.signed(signature.commit, signature.who) for each in other.processes)
     return replace(
-        _with_notes(first, *other.notes),
-        processes=(*first.processes, *map(signed, other.processes)),
+        with_notes(first, *other.notes),
+        processes=(*first.processes, *added),
         checks=_both(first.checks, other.checks),
     )
 
@@ -203,16 +206,15 @@ def _both(first: Checks, other: Checks) -> Checks:
     )
 
 
-def _noted(recorded: Iterable[Recorded], note: str) -> tuple[Recorded, ...]:
-    return tuple(replace(one, measurement=_with_notes(one.measurement, note)) for one in recorded)
+def noted(recorded: Iterable[Recorded], note: str) -> tuple[Recorded, ...]:
+    """
+    Return records whose measurements carry one more note.
+    """
+    return tuple(replace(one, measurement=with_notes(one.measurement, note)) for one in recorded)
 
 
-def _with_notes(measurement: Measurement, *notes: str) -> Measurement:
+def with_notes(measurement: Measurement, *notes: str) -> Measurement:
+    """
+    Return a measurement with further notes; what it says already is not said twice.
+    """
     return replace(measurement, notes=tuple(dict.fromkeys((*measurement.notes, *notes))))
-
-
-def _over_budget(budget_s: float, asked: int) -> str:
-    return (
-        f"the run's {budget_s:g} s for fresh processes (kernelperf_budget) are spent: judged from "
-        f"{asked}; give it more time, or run this test alone"
-    )

@@ -9,7 +9,7 @@ reference has the same processes and rounds, so that analysis treats both sides 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -232,6 +232,12 @@ class Process:
     rounds: tuple[Round, ...]
     commit: str = ""
     who: str = ""
+
+    def signed(self, commit: str, who: str) -> Process:
+        """
+        Return it as measured at a revision, by somebody.
+        """
+        return replace(self, commit=commit, who=who)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from pytest_kernelperf.budget import Budget
 from pytest_kernelperf.errors import RevisionError
-from pytest_kernelperf.escalation import Answer, Request
-from pytest_kernelperf.model import Against, Measurement, Process, Recorded, Status
+from pytest_kernelperf.escalation import Answer, Request, noted, with_notes
+from pytest_kernelperf.model import Against, Measurement, Recorded, Status
 from pytest_kernelperf.other_side import OtherSide
 from pytest_kernelperf.revision import Revision
 from pytest_kernelperf.workers import Collected, Launch, Pool
@@ -68,7 +68,7 @@ class PairedRun:
             lambda number: self._launches[_AFTER if number % 2 else _BEFORE], demand.limit_s
         )
         self._there: frozenset[str] = frozenset()
-        self._spent_s = 0.0
+        self._budget = Budget(demand.budget_s)
         self._handlers: dict[int, Any] = {}
 
     @property
@@ -133,18 +133,15 @@ class PairedRun:
         if nodeid not in self._there:
             missing = f"there is no test {nodeid} that measures"
             return tuple(judge(self._record(replace(one, missing=missing))) for one in found)
-        request = Request(
-            nodeid, tuple((one.measurement.case, one.measurement.plan) for one in recorded)
-        )
+        request = Request.like(nodeid, recorded)
         judged, done = tuple(recorded), 0
         while (total := self._wanted(judged, done)) > done:
-            if done and self._is_over_budget:
-                return _noted(judged, _over_budget(self._demand.budget_s, done))
-            began = time.monotonic()
+            if done and self._budget.is_spent:
+                return noted(judged, self._budget.note(f"{done} pairs"))
             try:
-                found = self._measured(request, found, range(done + 1, total + 1))
+                with self._budget.spending():
+                    found = self._measured(request, found, range(done + 1, total + 1))
             finally:
-                self._spent_s += time.monotonic() - began
                 self._progress("")
             judged, done = tuple(judge(self._record(one)) for one in found), total
         return judged
@@ -168,10 +165,6 @@ class PairedRun:
                 signal.signal(number, handler)
             self._handlers = {}
 
-    @property
-    def _is_over_budget(self) -> bool:
-        return self._demand.budget_s is not None and self._spent_s >= self._demand.budget_s
-
     def _wanted(self, judged: Sequence[Recorded], done: int) -> int:
         if self._demand.pairs is not None:
             return self._demand.pairs
@@ -182,7 +175,7 @@ class PairedRun:
         return next((look for look in LOOKS if undecided and look > done), done)
 
     def _measured(self, request: Request, found: list[_Pairing], pairs: range) -> list[_Pairing]:
-        test = request.nodeid.split("::", 1)[-1]
+        test = request.test
         numbers = [number for pair in pairs for number in _numbers(pair)]
         self._pool.start(numbers, lambda: self._progress(f"{test}: starting processes"))
         for pair in pairs:
@@ -203,31 +196,16 @@ class PairedRun:
         own = found.recorded.measurement
         if found.missing:
             return replace(
-                found.recorded,
-                measurement=replace(own, notes=_united(own.notes, found.notes)),
-                against=against,
+                found.recorded, measurement=with_notes(own, *found.notes), against=against
             )
-        signature = own.processes[0]
-
-        def signed(process: Process) -> Process:
-            return replace(process, commit=signature.commit, who=signature.who)
-
-        def taken(process: Process) -> Process:
-            return replace(process, commit=against.commit, who=signature.who)
-
-        after = found.after or replace(own, processes=())
-        before = found.before or replace(own, processes=())
+        first = own.processes[0]
+        after = _signed(found.after or replace(own, processes=()), first.commit, first.who)
+        before = _signed(found.before or replace(own, processes=()), against.commit, first.who)
+        notes = with_notes(own, *after.notes, *found.notes).notes
         return replace(
             found.recorded,
-            measurement=replace(
-                after,
-                processes=tuple(map(signed, after.processes)),
-                notes=_united(own.notes, after.notes, found.notes),
-            ),
-            against=replace(
-                against,
-                measurement=replace(before, processes=tuple(map(taken, before.processes))),
-            ),
+            measurement=replace(after, notes=notes),
+            against=replace(against, measurement=before),
         )
 
     def _handle_signals(self) -> None:
@@ -312,28 +290,12 @@ def _unlike(one: Measurement, known: Measurement | None) -> str:
 def _extended(known: Measurement | None, one: Measurement) -> Measurement:
     if known is None:
         return one
+    return replace(with_notes(known, *one.notes), processes=(*known.processes, *one.processes))
+
+
+def _signed(measurement: Measurement, commit: str, who: str) -> Measurement:
     return replace(
-        known,
-        processes=(*known.processes, *one.processes),
-        notes=_united(known.notes, one.notes),
-    )
-
-
-def _united(*notes: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(note for some in notes for note in some))
-
-
-def _noted(recorded: Sequence[Recorded], note: str) -> tuple[Recorded, ...]:
-    return tuple(
-        replace(one, measurement=replace(one.measurement, notes=(*one.measurement.notes, note)))
-        for one in recorded
-    )
-
-
-def _over_budget(budget_s: float | None, pairs: int) -> str:
-    return (
-        f"the run's {budget_s:g} s for fresh processes (kernelperf_budget) are spent: judged from "
-        f"{pairs} pairs; give it more time, or run this test alone"
+        measurement, processes=tuple(one.signed(commit, who) for one in measurement.processes)
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from pytest_kernelperf import bench, gpuless, ledger
 from pytest_kernelperf.bench import Bench
+from pytest_kernelperf.budget import Budget
 from pytest_kernelperf.errors import (
     KernelPerfError,
     KernelPerfFailure,
@@ -342,8 +343,8 @@ class MeasuringRun:
         if self._escalation is None:
             self._escalation = Escalation(
                 self._workers(),
+                Budget(self.settings.budget_s),
                 processes=self.settings.processes,
-                budget_s=self.settings.budget_s,
                 progress=bench.progress,
             )
         if not self._escalation.needs_more(fixture.recorded):

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_kernelperf.budget import Budget
 from pytest_kernelperf.escalation import Answer, Escalation, Request, joined
 from pytest_kernelperf.model import Checks, Problem, Recorded, Status, Verdict
 
@@ -49,9 +50,12 @@ def saying(by_processes: dict[int, Status]) -> Callable[[Recorded], Recorded]:
     return judge
 
 
-def settled(workers: FakeWorkers, judge, **keywords) -> tuple[Recorded, ...]:
+def settled(
+    workers: FakeWorkers, judge, budget: Budget | None = None, **keywords
+) -> tuple[Recorded, ...]:
     first = judge(workers.make.recorded(name="p1"))
-    escalation = Escalation(workers, **{"progress": lambda text: None, **keywords})
+    keywords = {"progress": lambda text: None, **keywords}
+    escalation = Escalation(workers, budget or Budget(None), **keywords)
     return escalation.settle("test_x.py::test_x", [first], judge)
 
 
@@ -127,10 +131,20 @@ def test_a_spent_budget_starts_no_further_look_and_is_noted(make):
     unsure = saying(dict.fromkeys((1, 3, 5), Status.INCONCLUSIVE))
     seconds = iter(range(0, 1000, 10))
 
-    found = settled(workers, unsure, budget_s=10, clock=lambda: float(next(seconds)))
+    found = settled(workers, unsure, Budget(10, clock=lambda: float(next(seconds))))
 
     assert workers.asked == [2, 3]
     assert any("10 s for fresh processes" in note and "from 3" in note for note in notes(found))
+
+
+def test_time_in_a_process_that_fails_is_spent_too():
+    seconds = iter((0.0, 4.0))
+    budget = Budget(4, clock=lambda: next(seconds))
+
+    with pytest.raises(OSError, match="gone"), budget.spending():
+        raise OSError("gone")
+
+    assert budget.is_spent
 
 
 def test_the_progress_says_which_process_measures_and_is_taken_away(make):

@@ -40,7 +40,8 @@ ALLOWED["results"] = ALLOWED["bench"] | {"bench"}
 ALLOWED["fixture"] = ALLOWED["results"] | {"comparing", "results", "gpuless"}
 ALLOWED["ledger"] = ALLOWED["bench"] | {"bench", "report"}
 ALLOWED["progress"] = set()
-ALLOWED["escalation"] = {"errors", "model", "analysis"}
+ALLOWED["budget"] = set()
+ALLOWED["escalation"] = {"errors", "model", "analysis", "budget"}
 ALLOWED["relocation"] = set()
 ALLOWED["sources"] = set()
 ALLOWED["revision"] = {"errors"}
@@ -50,7 +51,7 @@ ALLOWED["paired_run"] = ALLOWED["workers"] | {"revision", "workers", "other_side
 ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation"}
 ALLOWED["session"] = (
     ALLOWED["stash"]
-    | {"stash", "ledger", "progress", "report", "workers"}
+    | {"budget", "stash", "ledger", "progress", "report", "workers"}
     | {*("revision", "other_side", "paired_run", "sources")}
 )
 ALLOWED["worker"] = ALLOWED["stash"] | {
