@@ -1,5 +1,5 @@
 """
-Between a baseline file's document and the records of model.py.
+Between a baseline file's document and the records of `model`.
 
 What types can't say (known environments, positive times, keys that are keys) is checked here.
 """
