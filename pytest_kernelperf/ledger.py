@@ -9,6 +9,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -259,7 +260,7 @@ class Ledger:
             blocks.append(report.update_lines(self._changes))
         lines = [*self._device_line(), *self.warnings, *(f"ERROR: {text}" for text in self.errors)]
         if not quiet:
-            proven = self._calibrations().items()
+            proven = self._proofs.items()
             lines = [*(report.calibration_line(*each) for each in proven), *lines]
         blocks.append("\n".join(f"kernelperf: {line}" for line in lines))
         return [block for block in blocks if block.strip()]
@@ -309,9 +310,10 @@ class Ledger:
             one.body_passed for one in outcome.recorded
         )
 
-    def _calibrations(self) -> dict[str, Proof]:
+    @cached_property
+    def _proofs(self) -> dict[str, Proof]:
         """
-        Return what is proven about the gates of this run, by card model.
+        What is proven about the gates of this run, by card model; read once, after an update.
         """
         from pytest_kernelperf.gate import Gate
 
@@ -375,7 +377,7 @@ class Ledger:
             unmeasured=[one.unmeasured for one in self._outcomes if one.unmeasured],
             compiled=self.compiled,
             failed_tests=tuple(self._failed),
-            calibrations=self._calibrations(),
+            calibrations=self._proofs,
         )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
