@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from pytest_kernelperf.bench import baselines_root
 from pytest_kernelperf.compiled import judged
 from pytest_kernelperf.errors import KernelPerfError, NoValueError
+from pytest_kernelperf.keywords import TARGETS
 from pytest_kernelperf.model import (
     Case,
     Compiled,
     Kernel,
     ResourceLimits,
 )
-from pytest_kernelperf.options import TARGETS
 from pytest_kernelperf.resources.machine import Machine
 
 if TYPE_CHECKING:

@@ -4,11 +4,8 @@ Collects what a run's tests measured, and writes and tells it at the end.
 
 from __future__ import annotations
 
-import base64
-import pickle
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -17,17 +14,15 @@ from typing import TYPE_CHECKING
 from pytest_kernelperf.bench import baselines_root
 from pytest_kernelperf.errors import BaselineWriteError, KernelPerfError
 from pytest_kernelperf.model import (
-    FAILING,
-    FAILING_STRICT,
     Change,
     Comparison,
     Compiled,
     Independence,
     Recorded,
-    Status,
     UpdateMode,
     Verdict,
 )
+from pytest_kernelperf.outcome import Outcome, fails
 
 if TYPE_CHECKING:
     from pytest_kernelperf.analysis.proof import Proof
@@ -36,90 +31,6 @@ if TYPE_CHECKING:
 
 #: Names listed in one line before it says how many more there are.
 _MAX_NAMES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """
-    What one test brought: it travels with the test's report, also from a worker of pytest-xdist.
-
-    Attributes:
-        nodeid: As pytest prints it.
-        path: The test file.
-        file: The same relative to its anchor.
-        test: The test's name in the file.
-        recorded: Its measurements with their verdicts.
-        comparisons: What it compared.
-        independences: Its `data_independence` results.
-        compiled: What the compiler made of its kernels.
-        unmeasured: The NOT_MEASURED verdict, if that is what it was.
-        missing: What the machine lacks, if the test was skipped for it.
-    """
-
-    nodeid: str
-    path: str
-    file: str = ""
-    test: str = ""
-    recorded: tuple[Recorded, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
-    independences: tuple[Independence, ...] = ()
-    compiled: tuple[Compiled, ...] = ()
-    unmeasured: Verdict | None = None
-    missing: str = ""
-
-    @property
-    def tabled(self) -> tuple[Verdict, ...]:
-        """
-        The verdicts but those of compared callables and inputs, which have tables of their own.
-        """
-        found = [verdict for one in self.recorded for verdict in one.verdicts]
-        found += [one.verdict for one in self.compiled if one.verdict]
-        found += [one.failure for one in self.comparisons if one.failure]
-        found += [one.failure for one in self.independences if one.failure]
-        return (*found, self.unmeasured) if self.unmeasured else tuple(found)
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """
-        All verdicts of the test, shown and judged.
-        """
-        ratios = (ratio for one in self.comparisons for ratio in one.ratios)
-        compared = [ratio.verdict for ratio in ratios if ratio.verdict]
-        contrasted = [verdict for one in self.independences for verdict in one.verdicts]
-        return (*self.tabled, *compared, *contrasted)
-
-
-def pack(outcome: Outcome) -> str:
-    """
-    Return an outcome as text, which every plugin that forwards reports can carry.
-    """
-    return base64.b64encode(pickle.dumps(outcome)).decode("ascii")
-
-
-def unpack(text: str) -> Outcome:
-    """
-    Return the outcome of `pack`; it comes from this run's own processes.
-    """
-    outcome = pickle.loads(base64.b64decode(text))
-    assert isinstance(outcome, Outcome)
-    return outcome
-
-
-def fails(verdict: Verdict, settings: Settings) -> bool:
-    """
-    Return whether a verdict fails its test in this run.
-
-    What the run was told to store does not fail it: a regression that was accepted, unless it
-    misses its target too, and under strict a missing baseline that is being recorded.
-    """
-    if not verdict.judged:
-        return False
-    if verdict.status is Status.REGRESSED and settings.accept_regressions:
-        return verdict.target_met is False
-    if verdict.status is Status.NO_BASELINE and settings.updating:
-        return False
-    strict = FAILING_STRICT if settings.strict else frozenset()
-    return verdict.status in FAILING | strict
 
 
 class Ledger:

@@ -179,7 +179,8 @@ def _settings(config: pytest.Config) -> Settings:
 
 
 def _register_run(config: pytest.Config, settings: Settings) -> None:
-    from pytest_kernelperf.session import MeasuringRun, reruns_configured
+    from pytest_kernelperf.reruns import reruns_configured
+    from pytest_kernelperf.session import MeasuringRun
 
     run = MeasuringRun(config, settings)
     try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import cached_property
 
 import pytest
 
@@ -23,22 +24,24 @@ class ProgressLine:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        self._capture = config.pluginmanager.getplugin("capturemanager")
-        reporter = config.pluginmanager.getplugin("terminalreporter")
-        self._enabled = (
-            reporter is not None
-            and bool(getattr(reporter, "isatty", False))
-            and config.get_verbosity() >= 0
-        )
-        self._width = config.get_terminal_writer().fullwidth if self._enabled else 0
+        self._config = config
         self._shown = False
         self._written_at = 0.0
+
+    @cached_property
+    def _width(self) -> int:
+        """
+        Columns of the terminal, 0 to be silent; asked late, as pytest registers its reporter last.
+        """
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        is_shown = bool(getattr(reporter, "isatty", False)) and self._config.get_verbosity() >= 0
+        return self._config.get_terminal_writer().fullwidth if is_shown else 0
 
     def __call__(self, text: str) -> None:
         """
         Show a text in place of the last one; an empty text takes it away.
         """
-        if not self._enabled or not (text or self._shown):
+        if not (text or self._shown) or not self._width:
             return
         now = time.monotonic()
         if text and now - self._written_at < _MIN_INTERVAL_S:
@@ -50,10 +53,11 @@ class ProgressLine:
         self._shown, self._written_at = bool(text), now
 
     def _write(self, text: str) -> None:
-        if self._capture is None:
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        if capture is None:
             _put(text)
             return
-        with self._capture.global_and_fixture_disabled():
+        with capture.global_and_fixture_disabled():
             _put(text)
 
 

@@ -138,7 +138,7 @@ class Result:
         return self._recorded
 
     def _giving(self, q: float) -> Measurement:
-        from pytest_kernelperf.bench import can_give
+        from pytest_kernelperf.asks import can_give
 
         if not 0 < q < 100:
             raise OptionsError(f"expected a percentile between 0 and 100, got {q!r}")

@@ -4,34 +4,30 @@ What a measuring run does at each of pytest's events; registered only under `--k
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pytest_kernelperf import bench, gpuless, ledger
+from pytest_kernelperf import bench, gpuless
 from pytest_kernelperf.bench import Bench
-from pytest_kernelperf.budget import Budget
 from pytest_kernelperf.errors import (
     KernelPerfError,
     KernelPerfFailure,
     OptionsError,
     RevisionError,
 )
-from pytest_kernelperf.escalation import Escalation, Workers
 from pytest_kernelperf.gpuless import GpulessBench
+from pytest_kernelperf.ledger import Ledger
 from pytest_kernelperf.measure.watchdog import install as install_watchdog
-from pytest_kernelperf.model import Against, Case, Status, Verdict
+from pytest_kernelperf.model import Verdict
 from pytest_kernelperf.options import MARKER
-from pytest_kernelperf.other_side import OtherSide
-from pytest_kernelperf.paired_run import Demand, PairedRun
+from pytest_kernelperf.outcome import Outcome, fails, pack, unpack
 from pytest_kernelperf.progress import ProgressLine
-from pytest_kernelperf.revision import find_revision
+from pytest_kernelperf.reruns import rerun_command, rerun_warning
 from pytest_kernelperf.settings import Settings
-from pytest_kernelperf.sources import read_sources
+from pytest_kernelperf.settling import Settling
 from pytest_kernelperf.stash import (
     BODY,
     FIXTURE,
@@ -40,13 +36,12 @@ from pytest_kernelperf.stash import (
     MISSING,
     OPTIONS,
     SERVING,
-    WORKERS,
     Body,
     has_measured,
     is_measured,
     room_of,
 )
-from pytest_kernelperf.workers import Pool, launch_of
+from pytest_kernelperf.workers import launch_of
 
 #: Where a worker of pytest-xdist tells the controller which tests it was given.
 _WORKER_KEY = "kernelperf"
@@ -65,17 +60,13 @@ class MeasuringRun:
         self.settings = settings
         self.served = config.stash.get(SERVING, None)
         self.is_worker = hasattr(config, "workerinput") or self.served is not None
-        self.ledger = ledger.Ledger(settings, self._rerun_command)
+        self.ledger = Ledger(settings, self._rerun_command)
         self._bench: bench.Bench | None = None
-        self._escalation: Escalation | None = None
-        arguments = getattr(config, "workerinput", {}).get(_WORKER_KEY)
-        self._launch = launch_of(config, arguments)
-        self._sources: dict[str, str] = {}
-        self._pool = Pool(
-            lambda number: replace(self._launch, sources=self._sources), settings.hang_timeout_s
-        )
-        self._paired: PairedRun | None = None
         self._gpuless: GpulessBench | None = None
+        self._progress = ProgressLine(config)
+        arguments = getattr(config, "workerinput", {}).get(_WORKER_KEY)
+        launch = launch_of(config, arguments)
+        self._settling = Settling(config, settings, launch, self._progress)
         # Now, because later pytest captures the stream that a hang is reported to.
         install_watchdog(None, _faulthandler_timeout(config))
 
@@ -89,8 +80,8 @@ class MeasuringRun:
             BaselineWriteError: If an output file can't be written.
             RevisionError: If there is no such revision to compare with.
         """
-        if self.settings.against and not self.is_worker:
-            self._paired = self._paired_run(self.settings.against)
+        if not self.is_worker:
+            self._settling.find_revision()
         named = self.config.getoption("kernelperf_baselines") and self.settings.baselines
         if named and not named.exists() and not self.settings.updating:
             raise OptionsError(
@@ -111,29 +102,16 @@ class MeasuringRun:
             self._bench = bench.Bench(
                 self.settings,
                 room_of(self.config),
-                progress=ProgressLine(self.config),
+                progress=self._progress,
                 on_hang=self._cut_off,
                 plans=lambda case: self.served.plans.get(case) if self.served else None,
-                against=self._against(),
+                against=self._settling.against,
             )
         return self._bench
 
-    def _against(self) -> Against | None:
-        if self._paired is not None:
-            return self._paired.against
-        # A fresh process measures only; the run that it serves judges.
-        return Against(self.settings.against, "") if self.settings.against else None
-
-    def _paired_run(self, asked: str) -> PairedRun:
-        settings, root = self.settings, self.config.rootpath
-        other = OtherSide(find_revision(asked, root), root, settings.build or "")
-        demand = Demand(settings.processes, settings.budget_s, settings.hang_timeout_s)
-        return PairedRun(self._launch, other, demand, ProgressLine(self.config))
-
     def _cut_off(self) -> None:
         self.ledger.cut_off()
-        if self._paired is not None:
-            self._paired.abandon()
+        self._settling.abandon()
 
     def bench_for(self, item: pytest.Item) -> Bench | GpulessBench:
         """
@@ -151,7 +129,7 @@ class MeasuringRun:
         if options is None or not gpuless.is_needed(options, self.settings):
             return (yield)
         if self._gpuless is None:
-            self._gpuless = GpulessBench(self.settings, ProgressLine(self.config))
+            self._gpuless = GpulessBench(self.settings, self._progress)
         item.stash[GPULESS] = self._gpuless
         machine = self._gpuless.machine
         with machine.on(gpuless.targets_for(options)[0]), machine.running():
@@ -165,11 +143,12 @@ class MeasuringRun:
         """
         Read the baselines of the selected tests, so that a bad file is found before measuring.
         """
-        self._sources = {} if self.served else read_sources(config.rootpath)
+        if not self.served:
+            self._settling.note_sources()
         measured = [item for item in items if is_measured(item)]
         self.ledger.selected = tuple(item.nodeid for item in measured)
         if any(item.get_closest_marker("flaky") for item in measured):
-            self.ledger.warnings.append(_rerun_warning("tests are marked flaky"))
+            self.ledger.warnings.append(rerun_warning("tests are marked flaky"))
         output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         if output is not None:
             output[_WORKER_KEY] = (self.ledger.selected, tuple(self.ledger.warnings))
@@ -190,9 +169,9 @@ class MeasuringRun:
         """
         goes_on = not session.testsfailed or self.config.option.continue_on_collection_errors
         is_asked = self.ledger.selected and not self.config.option.collectonly
-        if self._paired is not None and is_asked and goes_on:
+        if is_asked and goes_on:
             try:
-                self.ledger.warnings.extend(self._paired.prepare(self.ledger.selected))
+                self.ledger.warnings.extend(self._settling.prepare(self.ledger.selected))
             except RevisionError as error:
                 pytest.exit(str(error), returncode=2)
         return (yield)
@@ -236,7 +215,7 @@ class MeasuringRun:
         if not (body.passed and has_measured(item)) or self.served:
             return result
         self._settle(item)
-        failing = [one for one in self._outcome(item).verdicts if ledger.fails(one, self.settings)]
+        failing = [one for one in self._outcome(item).verdicts if fails(one, self.settings)]
         if failing:
             from pytest_kernelperf import report
 
@@ -268,7 +247,7 @@ class MeasuringRun:
             body.passed = False
         is_end = call.when == "call" or (call.when == "setup" and not report.passed)
         if is_end and has_measured(item):
-            report.kernelperf = ledger.pack(self._outcome(item))  # type: ignore[attr-defined]
+            report.kernelperf = pack(self._outcome(item))  # type: ignore[attr-defined]
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -279,7 +258,7 @@ class MeasuringRun:
             return
         packed = getattr(report, "kernelperf", None)
         if packed is not None:
-            self.ledger.absorb(ledger.unpack(packed))
+            self.ledger.absorb(unpack(packed))
         if report.failed:
             self.ledger.note_failure(report.nodeid)
 
@@ -309,9 +288,7 @@ class MeasuringRun:
         """
         End the fresh processes, however the run ended.
         """
-        self._workers().stop()
-        if self._paired is not None:
-            self._paired.close()
+        self._settling.close()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """
@@ -334,37 +311,21 @@ class MeasuringRun:
         if fixture is None or not fixture.recorded:
             return
         bench = self.bench()
-        if self._paired is not None:
-            bench.room.release()
-            fixture.recorded[:] = self._paired.settle(
-                item.nodeid, fixture.recorded, lambda one: bench.judged(one, item.path)
-            )
-            return
-        if self._escalation is None:
-            self._escalation = Escalation(
-                self._workers(),
-                Budget(self.settings.budget_s),
-                processes=self.settings.processes,
-                progress=bench.progress,
-            )
-        if not self._escalation.needs_more(fixture.recorded):
-            return
-        bench.room.release()
-        fixture.recorded[:] = self._escalation.settle(
-            item.nodeid, fixture.recorded, lambda one: bench.judged(one, item.path)
+        fixture.recorded[:] = self._settling.settle(
+            item.nodeid,
+            fixture.recorded,
+            lambda one: bench.judged(one, item.path),
+            bench.room.release,
         )
 
-    def _workers(self) -> Workers:
-        return self.config.stash.get(WORKERS, self._pool)
-
-    def _outcome(self, item: pytest.Item) -> ledger.Outcome:
+    def _outcome(self, item: pytest.Item) -> Outcome:
         """
         Return what a test has brought so far.
         """
         place = self.bench().place(item.nodeid, item.path)
         fixture = item.stash.get(FIXTURE, None)
         passed = item.stash.get(BODY, Body()).passed
-        outcome = ledger.Outcome(
+        outcome = Outcome(
             nodeid=item.nodeid,
             path=str(item.path),
             file=place.file,
@@ -381,19 +342,11 @@ class MeasuringRun:
             )
         is_unmeasured = fixture is None or not (fixture.measured or fixture.compiled)
         if passed and is_unmeasured and item.get_closest_marker(MARKER) and not _may_fail(item):
-            return _with_unmeasured(outcome, place)
+            return outcome.without_measurement()
         return outcome
 
     def _rerun_command(self, nodeid: str) -> str:
-        file, *names = nodeid.split("::", 1)
-        path = os.path.relpath(self.config.rootpath / file, self.config.invocation_params.dir)
-        words = [shlex.quote("::".join([path, *names])), "--kernelperf"]
-        if self.settings.against:
-            words.append(f"--kernelperf-against {shlex.quote(self.settings.against)}")
-        given = self.config.getoption("kernelperf_baselines")
-        if given:
-            words.append(f"--kernelperf-baselines {shlex.quote(given)}")
-        return f"python -m pytest {' '.join(words)}"
+        return rerun_command(self.config, self.settings, nodeid)
 
 
 def report_collection_error(config: pytest.Config, nodeid: str, message: str) -> None:
@@ -406,20 +359,6 @@ def report_collection_error(config: pytest.Config, nodeid: str, message: str) ->
         nodeid=nodeid, outcome="failed", longrepr=f"{message}\nin {nodeid}", result=[]
     )
     config.hook.pytest_collectreport(report=report)
-
-
-def _with_unmeasured(outcome: ledger.Outcome, place: bench.Place) -> ledger.Outcome:
-    verdict = Verdict(
-        case=Case(place.file, place.test, "", timer="-", l2="-", pace="-"),
-        percentile=50.0,
-        status=Status.NOT_MEASURED,
-        reason="NOT_MEASURED",
-        sentence=(
-            f"the test is marked {MARKER} and passed without measuring anything: call "
-            "kernelperf(fn, ...) in it, or take the mark away"
-        ),
-    )
-    return replace(outcome, unmeasured=verdict)
 
 
 def _may_fail(item: pytest.Item) -> bool:
@@ -445,21 +384,6 @@ def _verdict_repr(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException
         crash.message = item.stash.get(HEADLINE, str(excinfo.value).splitlines()[0])
         crash.path, crash.lineno = str(item.path), (item.location[1] or 0) + 1
     return shown
-
-
-def _rerun_warning(why: str) -> str:
-    return f"warning: {why}: one lucky rerun is not a pass, so a slow verdict may be missed"
-
-
-def reruns_configured(config: pytest.Config) -> str | None:
-    """
-    Return a warning where failed tests are run again, or None.
-    """
-    for option in ("reruns", "force_flaky", "max_runs"):
-        value = config.getoption(option, default=None)
-        if value:
-            return _rerun_warning(f"reruns are configured (--{option.replace('_', '-')}={value})")
-    return None
 
 
 def _faulthandler_timeout(config: pytest.Config) -> float:

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kernelperf.errors import OptionsError
+from pytest_kernelperf.keywords import Count, number
 from pytest_kernelperf.model import Environment, Measurement, Peaks, Work
-from pytest_kernelperf.options import Count, Options, number
+from pytest_kernelperf.options import Options
 
 if TYPE_CHECKING:
     from pytest_kernelperf.measure import CallShape, Subject

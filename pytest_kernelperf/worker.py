@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelperf import ledger
 from pytest_kernelperf.escalation import Answer, Request
 from pytest_kernelperf.measure.neighbours import FAMILY
 from pytest_kernelperf.model import Case, Plan
+from pytest_kernelperf.outcome import unpack
 from pytest_kernelperf.relocation import Relocation, moved_arguments
 from pytest_kernelperf.sources import edited, read_sources
 from pytest_kernelperf.stash import SERVING, is_measured, room_of
@@ -219,7 +219,7 @@ def answer_of(reports: list[pytest.TestReport]) -> Answer:
     in the run itself costs this process.
     """
     packed = [report.kernelperf for report in reports if hasattr(report, "kernelperf")]
-    recorded = ledger.unpack(packed[-1]).recorded if packed else ()
+    recorded = unpack(packed[-1]).recorded if packed else ()
     if any(one.measurement.problem for one in recorded):
         return Answer(recorded)
     for report in reports:

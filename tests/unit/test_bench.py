@@ -9,19 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelperf.bench import (
-    Ask,
-    asks_for,
-    baselines_root,
-    choose_l2,
-    choose_timers,
-    read_provenance,
-)
+from pytest_kernelperf.asks import Ask, asks_for, choose_l2, choose_timers
+from pytest_kernelperf.bench import baselines_root
 from pytest_kernelperf.errors import OptionsError, TimerUnavailableError
 from pytest_kernelperf.measure import CallShape
 from pytest_kernelperf.model import Limits
 from pytest_kernelperf.options import Options
-from pytest_kernelperf.provenance import read_code_state
+from pytest_kernelperf.provenance import read_code_state, read_provenance
 from pytest_kernelperf.settings import Settings
 
 CUDA = CallShape(inputs=("float16[8] cuda",), device="cuda:0", footprint_bytes=16)

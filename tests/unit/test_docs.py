@@ -12,8 +12,8 @@ import pytest
 
 from pytest_kernelperf import cli, plugin
 from pytest_kernelperf.fixture import KernelPerf
+from pytest_kernelperf.keywords import CHECKS as MARKER_KEYWORDS
 from pytest_kernelperf.model import Status
-from pytest_kernelperf.options import _CHECKS as MARKER_KEYWORDS
 from pytest_kernelperf.options import parse_value
 from pytest_kernelperf.results import Compared, DataIndependence, Result
 

@@ -19,7 +19,9 @@ ALLOWED = {
     "errors": set(),
     "units": set(),
     "model": set(),
-    "options": {"errors", "model"},
+    "keywords": {"errors", "model"},
+    "options": {"errors", "keywords", "model"},
+    "asks": {"errors", "model", "measure", "options"},
     "settings": {"errors", "options"},
     "resources": {"errors", "model", "units"},
     "measure": {"errors", "model", "units"},
@@ -28,17 +30,18 @@ ALLOWED = {
     "report": {"errors", "model", "units", "analysis"},
     "gate": {"errors", "model", "units", "analysis", "store"},
 }
-ALLOWED["work"] = ALLOWED["gate"] | {"options", "measure"}
+ALLOWED["work"] = ALLOWED["gate"] | {"keywords", "options", "measure"}
 ALLOWED["comparing"] = {"errors", "model", "measure"}
 ALLOWED["provenance"] = set()
 ALLOWED["compiled"] = {"errors", "model", "analysis", "store", "resources"}
-ALLOWED["bench"] = ALLOWED["gate"] | {
-    *("options", "settings", "measure", "gate", "work", "comparing", "provenance", "compiled")
+ALLOWED["bench"] = ALLOWED["work"] | {
+    *("asks", "comparing", "compiled", "gate", "provenance", "settings", "work")
 }
 ALLOWED["gpuless"] = ALLOWED["bench"] | {"bench", "resources"}
 ALLOWED["results"] = ALLOWED["bench"] | {"bench"}
+ALLOWED["outcome"] = {"model", "options", "settings"}
 ALLOWED["fixture"] = ALLOWED["results"] | {"comparing", "results", "gpuless"}
-ALLOWED["ledger"] = ALLOWED["bench"] | {"bench", "report"}
+ALLOWED["ledger"] = ALLOWED["bench"] | {"bench", "outcome", "report"}
 ALLOWED["progress"] = set()
 ALLOWED["budget"] = set()
 ALLOWED["escalation"] = {"errors", "model", "analysis", "budget"}
@@ -49,13 +52,15 @@ ALLOWED["workers"] = ALLOWED["escalation"] | {"escalation", "measure", "relocati
 ALLOWED["other_side"] = {"errors", "relocation", "revision", "workers"}
 ALLOWED["paired_run"] = ALLOWED["workers"] | {"revision", "workers", "other_side"}
 ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation"}
-ALLOWED["session"] = (
-    ALLOWED["stash"]
-    | {"budget", "stash", "ledger", "progress", "report", "workers"}
-    | {*("revision", "other_side", "paired_run", "sources")}
-)
+ALLOWED["settling"] = ALLOWED["stash"] | {
+    *("stash", "budget", "workers", "revision", "other_side", "paired_run", "sources"),
+}
+ALLOWED["reruns"] = {"settings"}
+ALLOWED["session"] = ALLOWED["stash"] | {
+    *("stash", "ledger", "outcome", "progress", "report", "reruns", "settling", "workers"),
+}
 ALLOWED["worker"] = ALLOWED["stash"] | {
-    *("stash", "ledger", "report", "workers", "relocation", "sources")
+    *("stash", "outcome", "report", "workers", "relocation", "sources")
 }
 ALLOWED["plugin"] = ALLOWED["session"] | {"session"}
 ALLOWED["doctor"] = ALLOWED["gate"] | {"measure", "report"}

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_kernelperf.keywords import INSTRUCTIONS, TARGETS
 from pytest_kernelperf.model import Kernel
-from pytest_kernelperf.options import INSTRUCTIONS, TARGETS
 from pytest_kernelperf.resources import complete
 from pytest_kernelperf.resources.disassembly import CLASSES, TOTAL, count_instructions
 from pytest_kernelperf.resources.machine import TARGETS as PRETENDED

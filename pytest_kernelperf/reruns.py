@@ -1,0 +1,45 @@
+"""
+Finds what would run failed tests again, and names the command that runs one test again.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+import pytest
+
+from pytest_kernelperf.settings import Settings
+
+
+def rerun_command(config: pytest.Config, settings: Settings, nodeid: str) -> str:
+    """
+    Return the command that measures one test of this run again, as this run did.
+    """
+    file, *names = nodeid.split("::", 1)
+    path = os.path.relpath(config.rootpath / file, config.invocation_params.dir)
+    words = [shlex.quote("::".join([path, *names])), "--kernelperf"]
+    if settings.against:
+        words.append(f"--kernelperf-against {shlex.quote(settings.against)}")
+    given = config.getoption("kernelperf_baselines")
+    if given:
+        words.append(f"--kernelperf-baselines {shlex.quote(given)}")
+    return f"python -m pytest {' '.join(words)}"
+
+
+def rerun_warning(why: str) -> str:
+    """
+    Return the warning of a run in which failed tests are run again.
+    """
+    return f"warning: {why}: one lucky rerun is not a pass, so a slow verdict may be missed"
+
+
+def reruns_configured(config: pytest.Config) -> str | None:
+    """
+    Return a warning where failed tests are run again, or None.
+    """
+    for option in ("reruns", "force_flaky", "max_runs"):
+        value = config.getoption(option, default=None)
+        if value:
+            return rerun_warning(f"reruns are configured (--{option.replace('_', '-')}={value})")
+    return None
