@@ -19,6 +19,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dispatch_control
+import racecheck_report
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
@@ -95,6 +97,29 @@ def _ptxas(ptx: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
+def control() -> Any:
+    """Compile the kernel that only dispatches warp groups."""
+    source = GluonASTSource(dispatch_control.dispatch_only_kernel, {"out": "*i32"}, {})
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+
+
+def shared_accesses(cubin: bytes) -> list[str]:
+    """Return the patterns of loads and stores in shared memory other than of matrices."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [triton.knobs.nvidia.nvdisasm.path, "-c", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    instructions = racecheck_report.listing(text)
+    kinds = {"LDS": "Read", "STS": "Write"}
+    accesses = [
+        racecheck_report.Access(kinds[opcode], "", offset)
+        for offset, words in instructions
+        if (opcode := words.split()[0].split(".")[0]) in kinds
+    ]
+    return [str(racecheck_report.pattern(access, instructions)) for access in accesses]
+
+
 class Launcher:
     """Triton's own launcher of a compiled kernel, with a recorder where its C function would be."""
 
@@ -168,9 +193,11 @@ def main() -> None:
         numbers = assembled(kernel.asm["ptx"]) | launches(kernel, config, headdim, causal)
         odd = compiled(config, headdim, causal, seqlen=ODD)
         numbers["odd"] = assembled(odd.asm["ptx"])
+        numbers["shared_accesses"] = shared_accesses(kernel.asm["cubin"])
         found[f"{config.name} D{headdim} {'causal' if causal else 'full'}"] = numbers
     config, headdim, causal = rows()[0]
     found["bf16"] = assembled(compiled(config, headdim, causal, torch.bfloat16).asm["ptx"])
+    found["control"] = {"shared_accesses": shared_accesses(control().asm["cubin"])}
     print(json.dumps(found))
 
 

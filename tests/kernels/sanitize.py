@@ -4,42 +4,45 @@ Run the attention kernels under compute-sanitizer, on an H100: memcheck, then ra
     python tests/kernels/sanitize.py [--seconds 100]
 
 A plain run comes first: it compiles everything and checks the results, so that a tool only has to
-execute our kernels. Racecheck, by far the slower one, gets one case of each. A persistent kernel is
-told of 2 multiprocessors, so that few tiles make its programs walk. Memory is allocated without
-PyTorch's cache, whose large blocks would hide a read past a tensor's end. Racecheck knows barriers
-in shared memory, and no copies by TMA: it sees a hazard between threads, not one between a thread
-and such a copy. Exit status: 0 clean, 1 errors or out of time, 2 no such tool here.
+execute our kernels. Racecheck, by far the slower one, gets one case of each, and a control that
+only dispatches warp groups (`dispatch_control.py`): hazards that it has too are Triton's, all
+others are ours. A persistent kernel is told of 2 multiprocessors, so that few tiles make its
+programs walk. Memory is allocated without PyTorch's cache, whose large blocks would hide a read
+past a tensor's end. Racecheck knows barriers in shared memory, and no copies by TMA: it sees a hazard between
+threads, not one between a thread and such a copy.
+
+Exit status: 0 clean, 1 errors, hazards of ours or out of time, 2 no such tool here.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import racecheck_report
+
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = {"memcheck": "all", "racecheck": "few"}
-ERRORS = 9
+CONTROL = "dispatch_only_kernel"
+# What remains of the time given when the last run is stopped: to end it, and to say so.
+GRACE_S = 3.0
 
 
-def find_tool() -> str | None:
-    """Look where CUDA and its wheels put it."""
-    site = Path(sysconfig.get_paths()["purelib"])
-    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    places = [f"{home}/bin", f"{home}/compute-sanitizer", *map(str, site.glob("nvidia/*/bin"))]
-    path = os.pathsep.join([os.environ.get("PATH", ""), *places])
-    return shutil.which("compute-sanitizer", path=path)
+# --- inside the tool -----------------------------------------------------------------------------
 
 
 def cases(which: str, checked: bool) -> None:
-    """Launch "all" kinds of kernels, or "few", on tensors whose last tiles are cut."""
+    """Launch "all" kinds of kernels, or "few" and the control, on tensors with cut last tiles."""
     sys.path.insert(0, str(ROOT))
-    sys.path.insert(0, str(Path(__file__).parent))
     import torch
 
     from flashcore_kernels import configs, forward_hopper
@@ -55,6 +58,7 @@ def cases(which: str, checked: bool) -> None:
     chosen = sorted({(c.family, c.groups, d, causal): c for c, d, causal in named}.items())
     if which == "few":
         chosen = list({key[0]: (key, config) for key, config in reversed(chosen)}.values())
+    _dispatch(checked)
     for (_, _, headdim, causal), config in chosen:
         _attend(config, headdim, causal, checked)
     if which == "all":
@@ -62,6 +66,18 @@ def cases(which: str, checked: bool) -> None:
     _decode(checked)
     torch.cuda.synchronize()
     print("results are right" if checked else "done", flush=True)
+
+
+def _dispatch(checked: bool) -> None:
+    import torch
+    from dispatch_control import THREADS, dispatch_only_kernel
+
+    out = torch.empty(THREADS, dtype=torch.int32, device="cuda")
+    dispatch_only_kernel[(2,)](out, num_warps=4)
+    torch.cuda.synchronize()
+    print("control", flush=True)
+    if checked:
+        assert torch.equal(torch.arange(THREADS, dtype=torch.int32, device="cuda"), out)
 
 
 def _attend(config, headdim: int, causal: bool, checked: bool) -> None:
@@ -101,50 +117,138 @@ def _decode(checked: bool) -> None:
         assert torch.equal(v[0].repeat_interleave(4, dim=0), out[0])
 
 
-def sanitize(tool: str, name: str, deadline_s: float) -> bool:
-    """Run the cases under one tool; print what it says last."""
+def keep_cubins(folder: Path) -> None:
+    """Copy the machine code of every kernel that is loaded from now on."""
+    import triton
+
+    def keep(module, function, name: str, files: dict[str, str], digest: str) -> None:
+        shutil.copy(files[f"{name}.cubin"], folder / f"{name}.{digest}.cubin")
+
+    triton.knobs.runtime.kernel_load_start_hook.add(keep)
+
+
+# --- around it -----------------------------------------------------------------------------------
+
+
+def find_tool() -> str | None:
+    """Look where CUDA and its wheels put it."""
+    site = Path(sysconfig.get_paths()["purelib"])
+    home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
+    places = [f"{home}/bin", f"{home}/compute-sanitizer", *map(str, site.glob("nvidia/*/bin"))]
+    path = os.pathsep.join([os.environ.get("PATH", ""), *places])
+    return shutil.which("compute-sanitizer", path=path)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended; `status` is None if it was stopped because its time was over."""
+
+    status: int | None
+    said: str
+    took_s: float
+
+
+def run(command: list[str], deadline_s: float) -> Outcome:
+    """
+    Run a command until it ends or the time is over; then end it and all that it started.
+
+    What it prints goes to a file: a pipe would be held open by a process that outlives it.
+    """
     environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    command = [sys.executable, __file__, "--cases", TOOLS.get(name, "all")]
-    if name:
-        command = [tool, "--tool", name, "--error-exitcode", str(ERRORS), *command, "--unchecked"]
     began = time.monotonic()
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=max(1.0, deadline_s - began),
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        child = subprocess.Popen(
+            command, stdout=said, stderr=said, env=environment, start_new_session=True
         )
-    except subprocess.TimeoutExpired as late:
-        finished = (late.stdout or b"").decode().strip().splitlines()
-        print(f"{name or 'plain run'}: out of time after", *finished, sep="\n  ")
-        return False
-    said = (done.stdout + done.stderr).strip().splitlines()
-    shown = said[-1:] if done.returncode == 0 else said[-40:]
-    took_s = time.monotonic() - began
-    print(f"{name or 'plain run'}: exit {done.returncode} after {took_s:.0f} s", *shown, sep="\n  ")
-    return done.returncode == 0
+        try:
+            status = child.wait(max(0.0, deadline_s - began))
+        except subprocess.TimeoutExpired:
+            status = None
+            os.killpg(child.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold it for longer
+                child.wait(GRACE_S / 2)
+        said.seek(0)
+        return Outcome(status, said.read(), time.monotonic() - began)
+
+
+def told(name: str, outcome: Outcome, clean: bool) -> bool:
+    """Print how a run ended, and at length if it was not clean; return whether it was."""
+    lines = outcome.said.strip().splitlines()
+    end = "out of time" if outcome.status is None else f"exit {outcome.status}"
+    shown = lines[-1:] if clean else lines[-40:]
+    print(f"{name}: {end} after {outcome.took_s:.0f} s", *shown, sep="\n  ", flush=True)
+    return clean
+
+
+def plain(deadline_s: float) -> bool:
+    """Compile everything, and check the results."""
+    outcome = run([sys.executable, __file__, "--cases", "all"], deadline_s)
+    return told("plain run", outcome, outcome.status == 0)
+
+
+def memcheck(tool: str, deadline_s: float) -> bool:
+    """Run all cases; any error is ours."""
+    options = ["--tool", "memcheck", "--error-exitcode", "9"]
+    child = [sys.executable, __file__, "--cases", "all", "--unchecked"]
+    outcome = run([tool, *options, *child], deadline_s)
+    return told("memcheck", outcome, outcome.status == 0)
+
+
+def racecheck(tool: str, deadline_s: float) -> bool:
+    """Run few cases; a hazard is ours unless the control has it too."""
+    options = ["--tool", "racecheck", "--racecheck-report", "analysis"]
+    with tempfile.TemporaryDirectory() as folder:
+        child = [sys.executable, __file__, "--cases", "few", "--unchecked", "--cubins", folder]
+        outcome = run([tool, *options, *child], deadline_s)
+        listings = disassembled(Path(folder), deadline_s) if outcome.status == 0 else {}
+    found = racecheck_report.judged(outcome.said, CONTROL, listings)
+    clean = outcome.status == 0 and found.complete and not found.ours
+    told("racecheck", outcome, clean)
+    for whose, hazards in (
+        ("the control, which only dispatches", found.control),
+        ("our kernels that the control has too", found.shared),
+        ("our kernels alone", found.ours),
+    ):
+        print(f"  hazards of {whose}: {len(hazards)}", *hazards, sep="\n    ")
+    if not found.complete:
+        print("  the report's summary does not count what was read of it: not judged clean")
+    return clean
+
+
+def disassembled(folder: Path, deadline_s: float) -> dict[str, list[tuple[int, str]]]:
+    """Return each kernel's instructions; none where two different kernels have one name."""
+    import triton
+
+    found: dict[str, list[tuple[int, str]]] = {}
+    for cubin in sorted(folder.glob("*.cubin")):
+        outcome = run([triton.knobs.nvidia.nvdisasm.path, "-c", str(cubin)], deadline_s)
+        name = cubin.name.split(".")[0]
+        found[name] = racecheck_report.listing(outcome.said) if name not in found else []
+    return found
 
 
 def main() -> int:
     """Run everything, within the time that is given."""
+    deadline_s = time.monotonic() - GRACE_S
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--seconds", type=float, default=100.0, help="for all of it")
     parser.add_argument("--cases", choices=("all", "few"), help="only launch the kernels")
     parser.add_argument("--unchecked", action="store_true", help="do not look at the results")
+    parser.add_argument("--cubins", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.cases:
+        if args.cubins:
+            keep_cubins(args.cubins)
         cases(args.cases, checked=not args.unchecked)
         return 0
-    tool = find_tool()
-    deadline_s = time.monotonic() + args.seconds
-    if not sanitize("", "", deadline_s):
+    deadline_s += args.seconds
+    if not plain(deadline_s):
         return 1
+    tool = find_tool()
     if tool is None:
         print("compute-sanitizer is not here: expected it on PATH, under CUDA_HOME or in a wheel")
         return 2
-    clean = [sanitize(tool, name, deadline_s) for name in TOOLS]
+    clean = [memcheck(tool, deadline_s), racecheck(tool, deadline_s)]
     return 0 if all(clean) else 1
 
 

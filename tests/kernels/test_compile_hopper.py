@@ -77,7 +77,7 @@ def _pdl_rows() -> set[str]:
 
 def test_every_row_of_the_table_has_its_registers_recorded(compiled):
     """A new configuration must be compiled here before it ships."""
-    assert set(REGISTERS) == set(compiled) - {"bf16"}
+    assert set(REGISTERS) == set(compiled) - {"bf16", "control"}
 
 
 @pytest.mark.parametrize("case", REGISTERS)
@@ -127,3 +127,16 @@ def test_tensor_maps_are_parameters_passed_by_value(compiled, case):
     """So a captured graph holds its own copies, whatever becomes of the cached ones."""
     assert compiled[case]["maps_by_value"] == 4
     assert compiled[case]["maps_copied"] == 4
+
+
+@pytest.mark.parametrize("case", [case for case in REGISTERS if case.startswith("ws2")])
+def test_the_control_of_racecheck_dispatches_as_the_kernel_does(compiled, case):
+    """Its dispatch is all that loads from or stores to shared memory there, matrices apart."""
+    expected = [
+        "Read LDS.U8 behind BAR.SYNC 0x1",
+        "Write STS.64 before BAR.SYNC 0x1",
+        "Write STS.64 before BAR.SYNC 0x1",
+    ]
+
+    assert expected == sorted(compiled["control"]["shared_accesses"])
+    assert expected == sorted(compiled[case]["shared_accesses"])
