@@ -39,35 +39,6 @@ _SCHEMAS = (
 )
 
 
-def attention_autograd(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, scale: float
-) -> torch.Tensor:
-    """
-    Compute attention so that gradients reach q, k and v.
-
-    With P = softmax(S), S = scale * q k^T and D = rowsum(dO * O):
-    dV = P^T dO, dS = P * (dO V^T - D), dQ = scale * dS K, dK = scale * dS^T Q.
-
-    Args:
-        q: [batch, nheads, seqlen_q, headdim]: queries.
-        k: [batch, nheads_k, seqlen_k, headdim]: keys; nheads is a multiple of nheads_k, and the
-            gradients of the query heads that share a head are summed.
-        v: Shape of `k`: values.
-        causal: Hide keys after the top-left diagonal.
-        scale: Factor on the scores.
-
-    Returns:
-        [batch, nheads, seqlen_q, headdim], dtype of `q`.
-
-    Numerics:
-        The probabilities are recomputed from lse; the backward pass runs in fp32 (fp64 for fp64)
-        and rounds once at the end. It holds at most `MAX_CHUNK_SCORES` scores at a time, or those
-        of one row of one sequence if they are more.
-    """
-    out, _ = torch.ops.flashcore.attention_forward(q, k, v, causal, scale, 0)
-    return out
-
-
 # --- forward -------------------------------------------------------------------------------------
 
 
@@ -131,7 +102,18 @@ def _backward(
     scale: float,
     causal_offset: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Compute the gradients of q, k and v chunk by chunk of query rows."""
+    """
+    Compute the gradients of q, k and v chunk by chunk of query rows.
+
+    With P = softmax(S), S = scale * q k^T and D = rowsum(dO * O):
+    dV = P^T dO, dS = P * (dO V^T - D), dQ = scale * dS K, dK = scale * dS^T Q.
+    The gradients of query heads that share a key head are summed.
+
+    Numerics:
+        The probabilities are recomputed from lse; everything runs in fp32 (fp64 for fp64) and is
+        rounded once at the end. At most `MAX_CHUNK_SCORES` scores are held at a time, or those
+        of one row of one sequence if they are more.
+    """
     dtype = _accumulation_dtype(q)
     nheads_k, seqlen_k = k.shape[1], k.shape[2]
     grad_q = torch.zeros(q.shape, dtype=dtype, device=q.device)
