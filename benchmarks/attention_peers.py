@@ -1,4 +1,4 @@
-"""What `attention_table.py` compares: shapes, our attention and its peers, and a shape's floor."""
+"""What the attention benchmarks compare: shapes, our attention, its peers, and a shape's floor."""
 
 from __future__ import annotations
 
@@ -46,13 +46,12 @@ def nine(dtype: str = "float16", causal: bool = False) -> list[Shape]:
     return [Shape(s, b, dtype=dtype, causal=causal) for s, b in sizes]
 
 
-def long(headdim: int) -> list[Shape]:
+def long(headdim: int, seqlens: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)) -> list[Shape]:
     """16384 tokens, heads * headdim = 2048."""
-    sizes = (1024, 2048, 4096, 8192, 16384)
     return [
         Shape(s, 16384 // s, 2048 // headdim, headdim, causal)
         for causal in (False, True)
-        for s in sizes
+        for s in seqlens
     ]
 
 

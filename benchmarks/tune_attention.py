@@ -20,236 +20,60 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from attention_peers import Shape, tensors
+from tune_candidates import RMSE_LIMIT, SHAPES, Candidate, candidates, error, peers, reference
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-ROTATED_BYTES = 100 << 20
-SAMPLE_US = 400.0
-GAP_S = 0.002
-BLOCK_CYCLES = 2_000_000
-RMSE_LIMIT = 5e-4
+ROTATED_BYTES = 100 << 20  # twice the L2 of an H100
 STALL_S = 15.0
 START_S = 60.0
 
-
-@dataclass(frozen=True)
-class Shape:
-    """One attention problem: [batch, heads, seqlen, headdim], float16."""
-
-    seqlen: int
-    batch: int
-    heads: int
-    headdim: int
-    causal: bool = False
-
-    @property
-    def name(self) -> str:
-        mask = " causal" if self.causal else ""
-        return f"{self.seqlen}x{self.batch} H{self.heads} D{self.headdim}{mask}"
-
-    @property
-    def flops(self) -> float:
-        pairs = self.seqlen**2 * (0.5 if self.causal else 1.0)
-        return 4.0 * self.batch * self.heads * self.headdim * pairs
+Emit = Callable[..., None]
 
 
-SHAPES = {
-    "nine": [Shape(s, b, 8, 64) for s in (128, 256, 512) for b in (8, 16, 32)],
-    "causal": [Shape(s, b, 8, 64, True) for s in (128, 256, 512) for b in (8, 16, 32)],
-    "long": [Shape(s, 16384 // s, 32, 64, c) for c in (False, True) for s in (1024, 4096, 16384)],
-    "d128": [
-        Shape(s, 16384 // s, 16, 128, c) for c in (False, True) for s in (512, 1024, 4096, 16384)
-    ],
-    # Where the table's rows meet.
-    "between": [
-        Shape(s, 16384 // s, 2048 // d, d, c)
-        for c in (False, True)
-        for d in (64, 128)
-        for s in (2048, 8192)
-    ],
-}
-
-Candidate = Callable[[Any, Any, Any, Any], None]
-
-
-def candidates(shape: Shape, only: str) -> dict[str, Candidate]:
-    """Every kernel that makes sense at this shape: name -> f(q, k, v, out)."""
-    from flashcore_kernels.forward_hopper import HOPPER_CONFIGS, hopper_forward
-
-    scale = shape.headdim**-0.5
-    found: dict[str, Candidate] = {}
-
-    def add(name: str, forward: Any, config: Any) -> None:
-        def call(q: Any, k: Any, v: Any, out: Any) -> None:
-            mask = {"scale": scale, "causal": shape.causal, "causal_offset": 0}
-            forward(q, k, v, out, None, **mask, config=config)
-
-        if only in name:
-            found[name] = call
-
-    for config in HOPPER_CONFIGS[shape.headdim]:
-        if not worth_a_try(config, shape):
-            continue
-        add(config.name, hopper_forward, config)
-    for name, config, forward in plain_candidates(shape):
-        add(name, forward, config)
-    return found
-
-
-def worth_a_try(config: Any, shape: Shape) -> bool:
-    """Whether earlier runs and arithmetic leave this tile a chance at this shape."""
-    if config.block_m > shape.seqlen or config.block_n > shape.seqlen:
-        return False  # mostly padding
-    if config.block_m > 64 and config.block_n == 128 and shape.seqlen < 512:
-        return False  # 20 to 60 % behind at S = 256
-    if config.persistent and shape.seqlen == 128:
-        return False  # one turn
-    return not (config.pdl and shape.seqlen > 512)
-
-
-def plain_candidates(shape: Shape) -> list[tuple[str, Any, Any]]:
-    """The plain Triton kernel, where it is there."""
-    try:
-        from flashcore_kernels.configs import TileConfig
-        from flashcore_kernels.forward import plain_forward
-    except ImportError:
-        return []
-    tiles = [(64, 64, 4, 3), (64, 128, 4, 2)]
-    return [
-        (f"plain-{m}x{n}-w{w}-s{s}", TileConfig(m, n, w, s), plain_forward)
-        for m, n, w, s in tiles
-        if n <= shape.seqlen
-    ]
-
-
-def peers(shape: Shape) -> dict[str, Candidate]:
-    """SDPA's backends, each behind the same signature; the result goes where SDPA puts it."""
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    def on(backend: Any) -> Candidate:
-        def call(q: Any, k: Any, v: Any, out: Any) -> None:
-            with sdpa_kernel(backend):
-                torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=shape.causal)
-
-        return call
-
-    def default(q: Any, k: Any, v: Any, out: Any) -> None:
-        torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=shape.causal)
-
-    named = {"sdpa": default, "FLASH": on(SDPBackend.FLASH_ATTENTION)}
-    named["CUDNN"] = on(SDPBackend.CUDNN_ATTENTION)
-    if shape.seqlen <= 512:
-        named["EFFICIENT"] = on(SDPBackend.EFFICIENT_ATTENTION)
-    return named
+# --- measuring, in the worker --------------------------------------------------------------------
 
 
 def inputs(shape: Shape) -> list[tuple[Any, Any, Any]]:
-    """Independent (q, k, v) sets, together larger than the L2 cache."""
-    import torch
-
-    size = (shape.batch, shape.heads, shape.seqlen, shape.headdim)
+    """Sets of (q, k, v), together larger than the L2 cache."""
     set_bytes = 3 * 2 * shape.batch * shape.heads * shape.seqlen * shape.headdim
-    count = max(2, -(-ROTATED_BYTES // set_bytes))
-    torch.manual_seed(0)
-
-    def random() -> Any:
-        return torch.randn(size, device="cuda", dtype=torch.float16)
-
-    return [(random(), random(), random()) for _ in range(count)]
+    return [tensors(shape, "cuda") for _ in range(max(2, -(-ROTATED_BYTES // set_bytes)))]
 
 
-def reference(shape: Shape, q: Any, k: Any, v: Any) -> list[tuple[int, int, Any]]:
-    """(batch, head, float32 attention) of a first, a middle and the last head."""
-    import torch
-
-    picks = {(0, 0), (shape.batch // 2, shape.heads // 2), (shape.batch - 1, shape.heads - 1)}
-    found = []
-    for b, h in sorted(picks):
-        s = (q[b, h].float() @ k[b, h].float().T) * shape.headdim**-0.5
-        if shape.causal:
-            s.masked_fill_(torch.ones_like(s, dtype=torch.bool).triu_(1), float("-inf"))
-        found.append((b, h, torch.softmax(s, -1) @ v[b, h].float()))
-    return found
-
-
-def error(expected: list[tuple[int, int, Any]], out: Any) -> float:
-    """The worst rel-RMSE over the reference heads; infinity for NaN or a bad row anywhere."""
-    import torch
-
-    if not bool(torch.isfinite(out).all()):
-        return float("inf")
-    worst = 0.0
-    for b, h, want in expected:
-        got = out[b, h].float()
-        worst = max(worst, float((got - want).norm() / want.norm()))
-        rows = (got - want).norm(dim=-1) / want.norm(dim=-1)
-        if float(rows.max()) > 10 * RMSE_LIMIT:
-            return float("inf")
-    return worst
-
-
-def capture(call: Candidate, sets: list[Any], calls: int, peer: bool) -> Any:
-    """
-    A CUDA graph of ``calls`` calls that rotate over the input sets.
-
-    Ours write into memory that the allocator hands out per call, as SDPA's outputs do.
-    """
-    import torch
-
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for i in range(calls):
-            q, k, v = sets[i % len(sets)]
-            call(q, k, v, None if peer else torch.empty_like(q))
-    return graph
-
-
-def sample_us(graph: Any, calls: int) -> float | None:
-    """Time per call of one blocked replay; None if the host was not ahead of the device."""
-    import torch
-
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    time.sleep(GAP_S)
-    torch.cuda._sleep(BLOCK_CYCLES)
-    start.record()
-    graph.replay()
-    end.record()
-    blocked = not start.query()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) * 1e3 / calls if blocked else None
-
-
-def calls_per_sample(call: Candidate, sets: list[Any]) -> int:
-    """How many calls fill about ``SAMPLE_US``; one number for all, taken from a typical kernel."""
-    graph = capture(call, sets, 4, True)
-    times = [sample_us(graph, 4) for _ in range(3)]
-    typical = min(t for t in times if t is not None)
-    return max(2, min(200, round(SAMPLE_US / typical)))
-
-
-def measure_shape(
-    shape: Shape, skip: set[str], only: str, samples: int, emit: Callable[..., None]
-) -> None:
-    """Check, then time, everything at one shape; ``emit`` writes one progress line."""
+def measure_shape(shape: Shape, skip: set[str], only: str, samples: int, emit: Emit) -> None:
+    """Check, then time, everything at one shape; `emit` writes one progress line."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
     sets = inputs(shape)
-    expected = reference(shape, *sets[0])
-    out = torch.empty_like(sets[0][0])
+    tried = {name: c for name, c in candidates(shape, only).items() if name not in skip}
+    good = right(shape, tried, sets[0], emit)
+    emit(kind="start", shape=shape.name, name="timing")
+    others = peers(shape, sets[0])
+    for name, figures in timed({**others, **good}, sets, samples, others, emit).items():
+        emit(kind="time", shape=shape.name, name=name, peer=name in others, **figures)
+    emit(kind="shape", shape=shape.name)
+
+
+def right(
+    shape: Shape, tried: dict[str, Candidate], first: tuple[Any, Any, Any], emit: Emit
+) -> dict[str, Candidate]:
+    """Run every candidate once; return those whose result is right."""
+    import torch
+
+    expected = reference(shape, *first)
+    out = torch.empty_like(first[0])
     good: dict[str, Candidate] = {}
-    for name, call in candidates(shape, only).items():
-        if name in skip:
-            continue
+    for name, call in tried.items():
         emit(kind="start", shape=shape.name, name=name)
         out.fill_(float("nan"))
         try:
-            call(*sets[0], out)
+            call(*first, out)
             torch.cuda.synchronize()
         except Exception as problem:  # one that does not compile or launch is a result too
             why = f"{type(problem).__name__}: {problem}"[:300]
@@ -260,26 +84,45 @@ def measure_shape(
         emit(kind="checked", shape=shape.name, name=name, rmse=rmse, ok=rmse <= RMSE_LIMIT)
         if rmse <= RMSE_LIMIT:
             good[name] = call
-    others = peers(shape)
-    emit(kind="start", shape=shape.name, name="timing")
-    for call in others.values():
-        call(*sets[0], None)
-    calls = calls_per_sample(others["FLASH"], sets)
-    every = {**others, **good}
-    graphs = {name: capture(call, sets, calls, name in others) for name, call in every.items()}
-    taken: dict[str, list[float]] = {name: [] for name in graphs}
-    for turn in range(samples + 1):
-        emit(kind="turn", shape=shape.name)
-        for name, graph in graphs.items():
-            value = sample_us(graph, calls)
-            if turn and value is not None:
-                taken[name].append(value)
-    for name, values in taken.items():
-        if values:
-            figures = {"us": statistics.median(values), "low": min(values), "high": max(values)}
-            about = {"peer": name in others, **figures, "n": len(values), "calls": calls}
-            emit(kind="time", shape=shape.name, name=name, **about)
-    emit(kind="shape", shape=shape.name)
+    return good
+
+
+def timed(
+    every: dict[str, Candidate],
+    sets: list[tuple[Any, Any, Any]],
+    samples: int,
+    others: dict[str, Candidate],
+    emit: Emit,
+) -> dict[str, dict[str, float]]:
+    """Time everything interleaved, with as many calls per sample as fit for FLASH."""
+    import paced_graph
+
+    def calls(name: str) -> list[Callable[[], object]]:
+        return [_bound(every[name], one, name in others) for one in sets]
+
+    trial = paced_graph.capture(calls("FLASH"), 4)
+    typical_us = min(t for _ in range(3) if (t := trial.sample_us()) is not None)
+    count = paced_graph.calls_per_sample(typical_us)
+    graphs = {name: paced_graph.capture(calls(name), count) for name in every}
+    taken = paced_graph.interleaved(graphs, samples, lambda: emit(kind="turn"))
+    return {
+        name: {
+            "us": statistics.median(values),
+            "low": min(values),
+            "high": max(values),
+            "n": len(values),
+            "calls": count,
+        }
+        for name, values in taken.items()
+        if values
+    }
+
+
+def _bound(call: Candidate, one: tuple[Any, Any, Any], peer: bool) -> Callable[[], object]:
+    """Bind inputs; ours write into memory that the allocator hands out per call, as SDPA's do."""
+    import torch
+
+    return lambda: call(*one, None if peer else torch.empty_like(one[0]))
 
 
 def work(args: argparse.Namespace) -> None:
@@ -329,6 +172,9 @@ def compile_slice(args: argparse.Namespace) -> None:
         except Exception as problem:
             why = f"{config.name} D{headdim}: {type(problem).__name__}: {problem}"
             print(why[:400], file=sys.stderr)
+
+
+# --- processes -----------------------------------------------------------------------------------
 
 
 PASSED_ON = ("shapes", "only", "match", "samples", "progress")
@@ -392,6 +238,13 @@ def _blame(progress: Path, crashed: bool) -> bool:
     return True
 
 
+def flops(shape: Shape) -> int:
+    from flashcore_kernels.cost import attention_flops
+
+    size = (shape.batch, shape.heads, shape.seqlen, shape.seqlen, shape.headdim)
+    return attention_flops(*size, causal=shape.causal)
+
+
 def report(args: argparse.Namespace) -> None:
     """Print the small table, write everything to ``--out``."""
     progress = Path(args.progress)
@@ -408,7 +261,7 @@ def report(args: argparse.Namespace) -> None:
         if not ours or not theirs:
             continue
         best = "  ".join(f"{e['name']} {e['us']:.2f}" for e in ours[: args.top])
-        rate = shape.flops / ours[0]["us"] / 1e6
+        rate = flops(shape) / ours[0]["us"] / 1e6
         peer, peer_us = theirs[0]["name"], theirs[0]["us"]
         ratio = peer_us / ours[0]["us"]
         print(f"{shape.name:22s} x{ratio:.3f} {rate:4.0f}TF | {best} | {peer} {peer_us:.2f}")

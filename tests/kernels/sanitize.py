@@ -8,8 +8,8 @@ execute our kernels. Racecheck, by far the slower one, gets one case of each, an
 only dispatches warp groups (`dispatch_control.py`): hazards that it has too are Triton's, all
 others are ours. A persistent kernel is told of 2 multiprocessors, so that few tiles make its
 programs walk. Memory is allocated without PyTorch's cache, whose large blocks would hide a read
-past a tensor's end. Racecheck knows barriers in shared memory, and no copies by TMA: it sees a hazard between
-threads, not one between a thread and such a copy.
+past a tensor's end. Racecheck knows barriers in shared memory, and no copies by TMA: it sees a
+hazard between threads, not one between a thread and such a copy.
 
 Exit status: 0 clean, 1 errors, hazards of ours or out of time, 2 no such tool here.
 """

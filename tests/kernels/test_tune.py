@@ -1,0 +1,123 @@
+"""The tuning benchmark without a GPU: which candidates are timed, and what becomes of a worker."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def tune(monkeypatch):
+    """The benchmark, with a card that is always done and graphs that count their calls."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import paced_graph
+    import tune_attention
+
+    class Counted:
+        def __init__(self, calls, count):
+            for i in range(count):
+                calls[i % len(calls)]()
+
+        def sample_us(self):
+            return 100.0
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(paced_graph, "capture", Counted)
+    return tune_attention
+
+
+@pytest.fixture
+def small(tune):
+    from attention_peers import Shape
+
+    return Shape(64, 1, 2, 64, causal=True)
+
+
+def exact(q, k, v, out):
+    out.copy_(torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True))
+
+
+def unmasked(q, k, v, out):
+    out.copy_(torch.nn.functional.scaled_dot_product_attention(q, k, v))
+
+
+def one_bad_row(q, k, v, out):
+    exact(q, k, v, out)
+    out[0, 0, 63] *= 1.01
+
+
+def unwritten(q, k, v, out):
+    pass
+
+
+def broken(q, k, v, out):
+    raise RuntimeError("no such tile")
+
+
+def test_only_what_runs_and_is_right_is_timed(tune, small, monkeypatch):
+    tried = {f.__name__: f for f in (exact, unmasked, one_bad_row, unwritten, broken)}
+    sets = [tune.tensors(small, "cpu") for _ in range(2)]
+    events = []
+
+    def sdpa(q, k, v, out):
+        assert out is None  # a peer allocates its own
+
+    monkeypatch.setattr(tune, "inputs", lambda shape: sets)
+    monkeypatch.setattr(tune, "candidates", lambda shape, only: tried)
+    monkeypatch.setattr(tune, "peers", lambda shape, first: {"FLASH": sdpa})
+    tune.measure_shape(small, {"skipped"}, "", 3, lambda **event: events.append(event))
+
+    checked = {e["name"]: e["ok"] for e in events if e["kind"] == "checked"}
+    wrong = dict.fromkeys(("unmasked", "one_bad_row", "unwritten"), False)
+    times = {e["name"]: (e["peer"], e["us"], e["n"]) for e in events if e["kind"] == "time"}
+    assert checked == {"exact": True, **wrong}
+    assert [e["name"] for e in events if e["kind"] == "failed"] == ["broken"]
+    assert times == {"FLASH": (True, 100.0, 3), "exact": (False, 100.0, 3)}
+    assert events[-1] == {"kind": "shape", "shape": small.name}
+
+
+def test_a_skipped_candidate_is_not_tried(tune, small, monkeypatch):
+    monkeypatch.setattr(tune, "inputs", lambda shape: [tune.tensors(small, "cpu")])
+    monkeypatch.setattr(tune, "candidates", lambda shape, only: {"broken": broken})
+    monkeypatch.setattr(tune, "peers", lambda shape, first: {"FLASH": lambda *args: None})
+    events = []
+    tune.measure_shape(small, {"broken"}, "", 1, lambda **event: events.append(event))
+
+    assert [e["name"] for e in events if e["kind"] in ("failed", "time")] == ["FLASH"]
+
+
+def test_a_worker_that_hangs_in_a_candidate_is_blamed_on_it(tune, tmp_path):
+    progress = tmp_path / "lines"
+    progress.write_text('{"kind": "start", "shape": "s", "name": "ws2"}\n')
+
+    assert tune._blame(progress, crashed=False)
+    last = json.loads(progress.read_text().splitlines()[-1])
+    assert (last["kind"], last["name"], last["crashed"]) == ("hung", "ws2", False)
+
+
+def test_a_worker_that_stops_while_timing_ends_the_run(tune, tmp_path, capsys):
+    progress = tmp_path / "lines"
+    progress.write_text('{"kind": "start", "shape": "s", "name": "timing"}\n')
+
+    assert not tune._blame(progress, crashed=True)
+
+
+def test_the_report_puts_the_best_of_ours_beside_the_best_peer(tune, tmp_path, capsys):
+    progress, out = tmp_path / "lines", tmp_path / "out.json"
+    shape = "4096x4 H16 D128"
+    events = [
+        {"kind": "time", "shape": shape, "name": name, "peer": peer, "us": us}
+        for name, peer, us in (("a", False, 900.0), ("b", False, 800.0), ("CUDNN", True, 840.0))
+    ]
+    progress.write_text("".join(json.dumps(event) + "\n" for event in events))
+    tune.report(Namespace(progress=str(progress), shapes="d128", top=1, out=str(out)))
+
+    line = capsys.readouterr().out.split()
+    assert line == f"{shape} x1.050 687TF | b 800.00 | CUDNN 840.00".split()
+    assert [one["name"] for one in json.loads(out.read_text())[0]["ours"]] == ["b", "a"]
