@@ -34,6 +34,7 @@ from .forward_hopper_tiles import (
     Plan,
     Problem,
     _key_blocks,
+    _product_layout,
     _tile_of_turn,
     _turns,
     _weights,
@@ -63,12 +64,6 @@ class Tile:
 
 # What the functions below pass around: ``tiles`` is (this tile, the following one), a ``feed`` is
 # (descriptor, shared memory, barriers that say "filled"), ``feeds`` is (K's, V's).
-
-
-@gluon.constexpr_function
-def _product_layout(columns):
-    """How a warpgroup holds a [64, columns] product in its registers."""
-    return gl.NVMMADistributedLayout([3, 0], [4, 1], [16, columns, 16])
 
 
 @gluon.jit

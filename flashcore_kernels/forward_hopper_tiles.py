@@ -83,6 +83,12 @@ class Problem:
         self.total = total
 
 
+@gluon.constexpr_function
+def _product_layout(columns):
+    """How a warpgroup holds a [64, columns] product in its registers."""
+    return gl.NVMMADistributedLayout([3, 0], [4, 1], [16, columns, 16])
+
+
 @gluon.jit
 def _dealt(units):
     """How many of ``units``, dealt out in rounds, this program gets."""

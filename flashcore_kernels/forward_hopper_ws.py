@@ -1,8 +1,8 @@
 """
 Warp-specialised attention forward for Hopper (sm_90), written in Gluon for Triton 3.6.
 
-Per program: one producer warp streams Q, K and V tiles into shared memory with TMA; ``CONSUMERS``
-warpgroups of 128 threads each own 64 query rows and compute, with the online softmax,
+Per program: one producer warp streams Q, K and V tiles into shared memory with TMA
+(``forward_hopper_rings.py``); ``CONSUMERS`` warpgroups of 128 threads each own 64 query rows and compute, with the online softmax,
 
     S_j = Q K_j^T,  m = max(m, rowmax(S_j)),  P_j = exp2(c S_j - c m),
     O = O * exp2(c (m_old - m)) + P_j V_j
@@ -31,9 +31,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.language.core import _aggregate as aggregate
 from triton.language.extra.cuda import gdc_wait
 
+from .forward_hopper_rings import Rings, _produce, _q_slot, _ring
 from .forward_hopper_tiles import (
     LN2,
     ROWS,
@@ -41,112 +41,11 @@ from .forward_hopper_tiles import (
     Problem,
     _key_blocks,
     _mask,
+    _product_layout,
     _softmax,
     _tile_of_turn,
     _turns,
 )
-
-
-@aggregate
-class Ring:
-    """Tiles in shared memory, each with a barrier that says "filled" and one that says "free"."""
-
-    smem: gl.shared_memory_descriptor
-    ready: gl.shared_memory_descriptor
-    free: gl.shared_memory_descriptor
-
-    @gluon.constexpr_function
-    def __init__(self, smem, ready, free):
-        self.smem = smem
-        self.ready = ready
-        self.free = free
-
-
-@aggregate
-class Rings:
-    """All that producer and consumers share."""
-
-    q: Ring  # per consumer one slot, or two if persistent
-    k: Ring
-    v: Ring
-    order: gl.shared_memory_descriptor  # whose turn it is at the tensor cores
-
-    @gluon.constexpr_function
-    def __init__(self, q, k, v, order):
-        self.q = q
-        self.k = k
-        self.v = v
-        self.order = order
-
-
-@gluon.jit
-def _ring(desc, slots: gl.constexpr, consumers: gl.constexpr):
-    """Allocate a ring of ``slots`` tiles, each let go by ``consumers`` arrivals."""
-    bar: gl.constexpr = mbarrier.MBarrierLayout()
-    smem = gl.allocate_shared_memory(desc.dtype, [slots] + desc.block_shape, desc.layout)  # noqa: RUF005
-    ready = gl.allocate_shared_memory(gl.int64, [slots, 1], bar)
-    free = gl.allocate_shared_memory(gl.int64, [slots, 1], bar)
-    for i in gl.static_range(slots):
-        mbarrier.init(ready.index(i), count=1)
-        mbarrier.init(free.index(i), count=consumers)
-    return Ring(smem, ready, free)
-
-
-@gluon.jit
-def _load(desc, ring, it, batch, head, row, SLOTS: gl.constexpr):
-    """Fill ring slot ``it`` with the tile that starts at ``row``, once its consumers let go."""
-    slot = it % SLOTS
-    mbarrier.wait(ring.free.index(slot), ((it // SLOTS) & 1) ^ 1)
-    mbarrier.expect(ring.ready.index(slot), desc.block_type.nbytes)
-    tma.async_copy_global_to_shared(
-        desc, [batch, head, row, 0], ring.ready.index(slot), ring.smem.index(slot)
-    )
-
-
-@gluon.jit
-def _q_slot(turn, w, plan):
-    """The Q slot of warpgroup ``w`` in a turn, and the phase of the barriers there."""
-    if plan.PERSISTENT:
-        return turn % 2 * plan.CONSUMERS + w, (turn // 2) & 1
-    else:  # noqa: RET505 (the compiler drops a branch, not what follows it)
-        return w, turn & 1
-
-
-@gluon.jit
-def _produce(q_desc, k_desc, v_desc, rings, problem, plan):
-    """Stream every tile of this program into shared memory, ahead by the depth of the rings."""
-    BLOCK_N: gl.constexpr = plan.BLOCK_N
-    STAGES: gl.constexpr = plan.STAGES
-    TILE_ROWS: gl.constexpr = ROWS * plan.CONSUMERS
-    it = 0
-    for turn in range(_turns(problem, plan)):
-        m, bh = _tile_of_turn(turn, problem, plan)
-        batch = bh // problem.nheads
-        head = bh % problem.nheads
-        kv_head = head // plan.GROUP
-        row = m * TILE_ROWS
-        blocks, _ = _key_blocks(row, problem, TILE_ROWS, plan)
-        for w in gl.static_range(plan.CONSUMERS):
-            slot, phase = _q_slot(turn, w, plan)
-            mbarrier.wait(rings.q.free.index(slot), phase ^ 1)
-            mbarrier.expect(rings.q.ready.index(slot), q_desc.block_type.nbytes)
-            tma.async_copy_global_to_shared(
-                q_desc,
-                [batch, head, row + w * ROWS, 0],
-                rings.q.ready.index(slot),
-                rings.q.smem.index(slot),
-            )
-            if w == 0:  # noqa: SIM102 (the first test is the compiler's)
-                # the first K rides directly behind the first Q: the two gate the first product
-                if blocks > 0:
-                    _load(k_desc, rings.k, it, batch, kv_head, (blocks - 1) * BLOCK_N, STAGES)
-        for j in range(blocks):
-            # K runs one block ahead of V, in the order in which the consumers need them
-            key = (blocks - 1 - j) * BLOCK_N
-            if j + 1 < blocks:
-                _load(k_desc, rings.k, it + 1, batch, kv_head, key - BLOCK_N, STAGES)
-            _load(v_desc, rings.v, it, batch, kv_head, key, STAGES)
-            it += 1
 
 
 @gluon.jit
@@ -280,21 +179,9 @@ def _attend(q, rings, it, turn, row, steps, full, scale_log2, problem, plan, W: 
             for _ in range(steps - full - 1):
                 key = (last - it) * BLOCK_N
                 acc, m, row_sum = _masked_step(
-                    q,
-                    acc,
-                    m,
-                    row_sum,
-                    rings,
-                    it,
-                    row,
-                    key,
-                    scale_log2,
-                    problem,
-                    plan,
-                    W,
-                    S_LAYOUT,
-                    O_LAYOUT,
-                )
+                    q, acc, m, row_sum, rings, it, row, key, scale_log2, problem, plan,
+                    W, S_LAYOUT, O_LAYOUT,
+                )  # fmt: skip
                 it += 1
         s = _scores(q, rings, it, plan, W, S_LAYOUT)
         _pass_turn(rings, plan, W)
@@ -324,8 +211,8 @@ def _consume(o_desc, lse, rings, scale_log2, problem, plan, W: gl.constexpr):
     """Warpgroup ``W``: 64 rows of every tile of this program."""
     D: gl.constexpr = plan.HEADDIM
     TILE_ROWS: gl.constexpr = ROWS * plan.CONSUMERS
-    S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, plan.BLOCK_N, 16])
-    O_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
+    S_LAYOUT: gl.constexpr = _product_layout(plan.BLOCK_N)
+    O_LAYOUT: gl.constexpr = _product_layout(D)
     it = 0
     for turn in range(_turns(problem, plan)):
         m_tile, bh = _tile_of_turn(turn, problem, plan)
@@ -346,9 +233,8 @@ def _consume(o_desc, lse, rings, scale_log2, problem, plan, W: gl.constexpr):
         )
         it += steps
 
-        inverse = 1.0 / gl.where(
-            row_sum == 0.0, 1.0, row_sum
-        )  # a row that sees no key gives 0, not NaN
+        # a row that sees no key gives 0, not NaN
+        inverse = 1.0 / gl.where(row_sum == 0.0, 1.0, row_sum)
         q.store(_rescale(acc, inverse, O_LAYOUT).to(o_desc.dtype))
         fence_async_shared()
         tma.async_copy_shared_to_global(
