@@ -65,6 +65,10 @@ class Row:
 _SMALL = TileConfig(64, 64, 4, 3)
 # 156 registers, 3 programs per SM; half the rescaling.
 _WIDE = TileConfig(64, 128, 4, 2)
+# A lone small call: half the SMs are idle, its caller waits for the host and for first loads. Bare
+# addresses spare the host a tensor map per new tensor, and L2 is asked for K and V at once.
+_LONE = TileConfig(64, 128, 4, 2, prefetch=True)
+_LONE_TILES = 64
 
 # The Gluon kernels. One block of 128 keys is all there is up to S = 128: a ring of one.
 _ONE_BLOCK = HopperConfig("solo", 1, 128, 1, pdl=True)
@@ -92,6 +96,7 @@ _NARROW = {64: _SOLO_64, 128: _D128_NARROW}
 # largest tile, one that just fits with a smaller tile wants that. Odd lengths go by the same rows:
 # all kernels cut a last block by the same mask, and TMA reads zeros behind the end.
 HEADDIM_64 = (
+    Row(False, 512, _LONE_TILES, _LONE),  # not measured
     Row(False, 128, ANY, _SMALL, _ONE_BLOCK),  # 128x8 4.08, x16 5.20, x32 7.47; FLASH 6.29 to 10.03
     Row(False, ANY, 396, _SMALL, _SOLO_128),  # 256x8 6.42 us; CUDNN 9.06
     Row(False, 512, 528, _SMALL, _SOLO_64),  # 256x16 9.32, 512x8 13.85 us; CUDNN 12.04, 16.09
@@ -100,6 +105,7 @@ HEADDIM_64 = (
     # Not measured: too few tiles of 192 rows to fill four rounds of the persistent grid.
     Row(False, ANY, 1584, _SMALL, _SOLO_128),
     Row(False, ANY, ANY, _SMALL, _SHARED),  # 4096x4 1030, 16384x1 3871 us; CUDNN 1132, 4506
+    Row(True, 512, _LONE_TILES, _LONE),  # not measured
     Row(True, 128, 132, _SMALL, _ONE_BLOCK),  # 128x8 4.45 us; FLASH 6.97
     Row(True, 128, ANY, _SMALL, _SOLO_64),  # 128x16 5.48, x32 8.05 us; FLASH 7.82, 10.40
     Row(True, 256, 264, _SMALL, _SOLO_128),  # 256x8 6.48 us; CUDNN 9.33
@@ -113,10 +119,12 @@ HEADDIM_64 = (
     Row(True, ANY, ANY, _WIDE, _LONG_CAUSAL),  # 16384x1 2111 us; SDPA 2314
 )
 HEADDIM_128 = (
+    Row(False, 512, _LONE_TILES, _SMALL),  # not measured: no tensor maps, as at headdim 64
     # Not measured: 64 rows per program put a tile on every SM, 128 rows on half of them.
     Row(False, ANY, 132, _SMALL, _D128_NARROW),
     # 512x32 127.5, 1024x16 219.1, 4096x4 800.6, 16384x1 3168 us; CUDNN 133.3, 229.1, 833.7, 3288
     Row(False, ANY, ANY, _SMALL, _D128),
+    Row(True, 512, _LONE_TILES, _SMALL),  # not measured
     Row(True, ANY, 132, _SMALL, _D128_NARROW),  # not measured: as without a mask
     Row(True, 512, ANY, _SMALL, _D128_SHORT_CAUSAL),  # 512x32 108.5 us; CUDNN 105.6
     # 1024x16 154.7, 4096x4 442.8, 16384x1 1608 us; SDPA 159.8, 486.1, 1765

@@ -17,7 +17,7 @@ import torch
 from . import configs, forward_hopper
 
 if TYPE_CHECKING:
-    from .launch import PreparedLaunch
+    from .launch import AnyLaunch
     from .repeated_launch import Plan
 
 MAX_HEADS = 65535  # the plain kernel's y axis
@@ -107,7 +107,7 @@ def _launch(
     on_hopper = row.hopper is not None and all(
         forward_hopper.is_supported(tensor, k, v, scale=scale) for tensor in (q, out)
     )
-    prepared: PreparedLaunch | None
+    prepared: AnyLaunch | None
     if on_hopper and row.hopper is not None:
         prepared = _launch_hopper(q, k, v, out, lse, config=row.hopper, **mask)
     else:
@@ -130,7 +130,7 @@ def _launch_hopper(
     *,
     config: forward_hopper.HopperConfig,
     **mask: Any,
-) -> PreparedLaunch | None:
+) -> AnyLaunch | None:
     """Launch a Gluon kernel, and prepare the launch that repeats it without new descriptors."""
     from .launch import launch, prepare
 

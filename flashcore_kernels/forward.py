@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 
 from .configs import TileConfig
-from .launch import PreparedLaunch, launch, prepare
+from .launch import AnyLaunch, launch, prepare
 
 LOG2_E = math.log2(math.e)
 MAX_BATCH = 65535  # the grid's z axis
@@ -260,7 +260,7 @@ def plain_forward(
     causal: bool,
     causal_offset: int,
     config: TileConfig,
-) -> PreparedLaunch | None:
+) -> AnyLaunch | None:
     """
     Launch the plain kernel on the current device and stream.
 

@@ -6,7 +6,7 @@ import torch
 
 from . import launch
 from .guards import Guard
-from .launch import PreparedLaunch, allocator
+from .launch import AnyLaunch, allocator
 
 
 def _nothing(*tensors: object) -> bool:
@@ -22,7 +22,7 @@ class Plan:
     )
 
     def __init__(
-        self, prepared: PreparedLaunch, device_index: int, lse_is_needed: bool, like: torch.Tensor
+        self, prepared: AnyLaunch, device_index: int, lse_is_needed: bool, like: torch.Tensor
     ) -> None:
         """
         Wrap a prepared launch.

@@ -28,6 +28,7 @@ REGISTERS = {
     (64, TileConfig(64, 64, 4, 3, prefetch=True)): (108, 112, 128),
     (64, TileConfig(64, 64, 4, 3, q_in_registers=True)): (128, 128, 160),
     (64, TileConfig(64, 128, 4, 2)): (160, 160, 216),
+    (64, TileConfig(64, 128, 4, 2, prefetch=True)): (160, 160, 216),
     (64, TileConfig(128, 64, 8, 3)): (108, 112, 124),
     (128, TileConfig(64, 64, 4, 3)): (144, 144, 190),
     (128, TileConfig(64, 64, 4, 2)): (144, 144, 190),

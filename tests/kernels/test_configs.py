@@ -75,6 +75,15 @@ def test_an_odd_length_gets_the_kernel_of_the_next_multiple_of_64(seqlen):
     assert even == odd
 
 
+@pytest.mark.parametrize("headdim", [64, 128])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("seqlen", [128, 512])
+def test_a_lone_small_call_takes_bare_addresses(headdim, causal, seqlen):
+    """Each tensor map is encoded by the host, for every new tensor, while its caller waits."""
+    assert configs.select(HOPPER, headdim, causal, seqlen, seqlen, 8).hopper is None
+    assert configs.select(HOPPER, headdim, causal, seqlen, seqlen, 64).hopper is not None
+
+
 def test_few_queries_do_not_get_tall_tiles():
     """One query row on a long cache: 191 of 192 rows would be padding."""
     row = configs.select(HOPPER, 64, False, 1, 8192, 2048)
@@ -185,7 +194,7 @@ def test_the_row_decides_and_plain_triton_stands_in(monkeypatch, gluon):
 
     dispatch.run(q, q, q, q, None, scale=0.125, causal=False, causal_offset=0)
 
-    row = configs.HEADDIM_64[0]
+    row = configs.select(HOPPER, 64, False, 128, 128, 64)
     assert launched == [row.hopper if gluon else row.tile]
 
 
@@ -198,4 +207,4 @@ def test_a_result_that_tma_cannot_write_goes_to_plain_triton(monkeypatch):
 
     dispatch.run(q, q, q, out, None, scale=0.125, causal=False, causal_offset=0)
 
-    assert launched == [configs.HEADDIM_64[0].tile]
+    assert launched == [configs.select(HOPPER, 64, False, 128, 128, 64).tile]

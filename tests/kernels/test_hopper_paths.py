@@ -49,8 +49,8 @@ def launched(monkeypatch) -> list[tuple[str, str]]:
 
     monkeypatch.setattr(launch, "launch", public)
     monkeypatch.setattr(forward, "launch", public)
-    prepared = launch.PreparedLaunch
-    monkeypatch.setattr(prepared, "__call__", watched(prepared.__call__))
+    for prepared in (launch.PointerLaunch, launch.PreparedLaunch):
+        monkeypatch.setattr(prepared, "__call__", watched(prepared.__call__))
     return seen
 
 

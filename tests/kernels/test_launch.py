@@ -313,15 +313,26 @@ def test_remembered_launches_of_one_shape_are_bounded():
     assert [plan.n for plan in kept] == list(range(17, 9, -1))
 
 
-def test_remembered_argument_lists_are_bounded(recorded):
+@only_known_triton
+def test_one_argument_list_is_kept_and_another_address_makes_another(recorded):
     """A new result at a new address each time must not fill the memory."""
-    prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
-    for n in range(prepared.MAX_BOUND + 10):
-        prepared(STREAM, 16 * n)
+    prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), (0.125,))
+    for address in (16, 16, 32, 16):
+        assert prepared(STREAM, address, None)
 
-    assert len(prepared._bound) == 10
-    assert recorded[0][-1] == 0
-    assert recorded[-1][-1] == 16 * (prepared.MAX_BOUND + 9)
+    first, again, other, back = recorded
+    assert (first[3], *first[13:]) == (STREAM, 16, None, 0.125)
+    assert first == again == back
+    assert (other[3], *other[13:]) == (STREAM, 32, None, 0.125)
+
+
+@only_known_triton
+def test_another_stream_is_not_taken_for_the_last(recorded):
+    prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
+    prepared(STREAM, 16)
+    prepared(STREAM + 1, 16)
+
+    assert [STREAM, STREAM + 1] == [args[3] for args in recorded]
 
 
 # --- what a new result lies in -------------------------------------------------------------------

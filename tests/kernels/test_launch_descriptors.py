@@ -100,6 +100,15 @@ def test_remembered_descriptors_are_bounded():
     assert len(maps) == 10
 
 
+def test_remembered_argument_lists_are_bounded(recorded, encoded):
+    """A new result at a new address each time must not fill the memory."""
+    prepared = _prepared(recorded, _tensors())
+    for n in range(prepared.MAX_BOUND + 10):
+        prepared(STREAM, 0x1000, 0x2000, 0x3000, 16 * n, 0x5000)
+
+    assert len(prepared._bound) == 10
+
+
 def test_an_address_without_descriptor_is_not_kept():
     plain = launch.AddressArguments()
 
