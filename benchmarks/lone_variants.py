@@ -4,8 +4,9 @@ Which kernel a lone small call should get: every choice in wall mode and on the 
     python benchmarks/lone_variants.py [--out lone.json]     # under 40 seconds
 
 Each variant is the whole package, imported once more under a table that names one kernel only, so
-that a call goes all the way that a user's call goes. "new" calls find new tensors each time, "same"
-calls the same again; "device" is the kernel alone, on rotating inputs.
+that a call goes all the way that a user's call goes; candidates called "split" (`lone_split.py`)
+are bare launches. "new" calls find new tensors each time, "same" calls the same again; "device" is
+the kernel alone, on rotating inputs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from attention_peers import Callables, Shape, fitted, tensors, torchs
 
 PACKAGE = "flashcore_kernels"
 SEQLENS = (128, 512)
+MAX_ERROR = 5e-4
 NOTHING, EMPTY, SDPA = "no launch", "an empty kernel", "sdpa"
 MODES = {"new": ("wall", "cold"), "same": ("wall", "warm"), "device": ("device", "cold")}
 
@@ -68,9 +70,22 @@ def subjects(shape: Shape, bench: Bench) -> Callables:
         from empty_kernel import empty_call
 
         found[EMPTY] = (empty_call(inputs[0]), inputs)
+        from lone_split import split_call, splits
+
+        for split in splits(shape.seqlen):
+            found[split.name] = (checked(split_call(split, inputs[0]), inputs), inputs)
     for name, row in [("the table's", None), *variants(shape.seqlen)]:
-        found[name] = (held_to(row), inputs)
+        found[name] = (checked(held_to(row), inputs), inputs)
     return found
+
+
+def checked(call: Callable[..., Any], inputs: tuple[Any, ...]) -> Callable[..., Any]:
+    """Return the callable if it computes attention."""
+    expected = torch.nn.functional.scaled_dot_product_attention(*(x.double() for x in inputs))
+    error = float((call(*inputs).double() - expected).norm() / expected.norm())
+    if not error < MAX_ERROR:
+        raise RuntimeError(f"rel-RMSE: expected below {MAX_ERROR}, got {error}")
+    return call
 
 
 def measured(shape: Shape, bench: Bench) -> Iterator[dict[str, Any]]:
