@@ -16,6 +16,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +74,23 @@ def subjects(shape: Shape, bench: Bench) -> Callables:
         from lone_split import split_call, splits
 
         for split in splits(shape.seqlen):
-            found[split.name] = (checked(split_call(split, inputs[0]), inputs), inputs)
+            found[split.name] = (split_call(split, inputs[0]), inputs)
     for name, row in [("the table's", None), *variants(shape.seqlen)]:
-        found[name] = (checked(held_to(row), inputs), inputs)
-    return found
+        found[name] = (held_to(row), inputs)
+    return {n: c for n, c in found.items() if n in (NOTHING, EMPTY) or is_right(n, *c)}
 
 
-def checked(call: Callable[..., Any], inputs: tuple[Any, ...]) -> Callable[..., Any]:
-    """Return the callable if it computes attention."""
+def is_right(name: str, call: Callable[..., Any], inputs: tuple[Any, ...]) -> bool:
+    """Say whether the callable computes attention; one that doesn't must not cost the others."""
     expected = torch.nn.functional.scaled_dot_product_attention(*(x.double() for x in inputs))
-    error = float((call(*inputs).double() - expected).norm() / expected.norm())
+    try:
+        error = float((call(*inputs).double() - expected).norm() / expected.norm())
+    except Exception as problem:  # a candidate may not compile here
+        print(f"left out: {name}: {type(problem).__name__}: {str(problem)[:200]}", flush=True)
+        return False
     if not error < MAX_ERROR:
-        raise RuntimeError(f"rel-RMSE: expected below {MAX_ERROR}, got {error}")
-    return call
+        print(f"left out: {name}: rel-RMSE {error}, expected below {MAX_ERROR}", flush=True)
+    return error < MAX_ERROR
 
 
 def measured(shape: Shape, bench: Bench) -> Iterator[dict[str, Any]]:
@@ -95,7 +100,9 @@ def measured(shape: Shape, bench: Bench) -> Iterator[dict[str, Any]]:
     calls = subjects(shape, bench)
     for mode, (timer, l2) in MODES.items():
         taken = {n: c for n, c in calls.items() if mode != "device" or n != NOTHING}
-        found = bench.measured(f"{shape.name} {mode}", taken, timer, l2)
+        # A sample on the device is a graph of hundreds of calls.
+        amount = bench if timer == "wall" else replace(bench, samples=6)
+        found = amount.measured(f"{shape.name} {mode}", taken, timer, l2)
         for one in compare(shape.name, found, SDPA).ratios:
             interval = one.speedup_interval
             size = (one.speedup, interval.low, interval.high)
