@@ -1,364 +1,277 @@
 """
 Proves the attention gate on this card: unchanged code stays quiet, real slowdowns fail.
 
-    python benchmarks/gate_evidence.py FOLDER --processes 20 --budget-seconds 500
+    python benchmarks/gate_evidence.py FOLDER --processes 20 --budget-seconds 570 --tar FILE
 
-In FOLDER three projects are made: `unchanged`, `slower3` (its kernel walks extra multiply-adds,
-sized by interleaved comparison to 2.5 to 3.5 %, at three shapes over 11 µs) and `slower10` (every
-shape, at least 10 %). Each has the same test and the same baseline. Every repetition is one fresh
-`pytest --kernelperf` over all three; what it says is read from its JSON. The summary goes to
-FOLDER/summary.json and, as a table, to the terminal.
+Three projects are made in FOLDER: `unchanged`, `slower3` (its kernel walks extra multiply-adds,
+sized by interleaved comparison to 2.75 to 3.25 %, at three shapes over 11 µs) and `slower10`
+(every shape, 10 to 14 %). Each has the same test and the same baseline, of five fresh processes.
+Every repetition is one fresh `pytest --kernelperf` over all three, with the default of everything:
+what is undecided is measured in 3, then in 5 fresh processes. While one repetition measures, the
+next one imports.
+
+FOLDER/summary.json is written after each repetition, and so is FILE, with it, the baseline and
+every repetition's record. A later call with the same FOLDER on the same card goes on where this
+ended; a `baselines` folder that lies there already is used.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "benchmarks"))
+import slowed
+from evidence_runs import (
+    SELECTED,
+    Budget,
+    Ended,
+    counts,
+    gate_test,
+    load,
+    pack,
+    relay,
+    replaced,
+    run_pytest,
+    save,
+    verdicts,
+)
 
 SHAPES = [(seqlen, batch) for seqlen in (128, 256, 512) for batch in (8, 16, 32)]
 THREE_PERCENT = [(256, 32), (512, 8), (512, 32)]
-PROJECTS = ("unchanged", "slower3", "slower10")
-TEST = ROOT / "tests" / "perf" / "test_attention.py"
+#: Project to its shapes, in the order that pytest runs them.
+PROJECTS = {"unchanged": SHAPES, "slower3": THREE_PERCENT, "slower10": SHAPES}
+RANGES = {"slower3": (0.0275, 0.0325), "slower10": (0.10, 0.14)}
+BASELINE_PROCESSES = 5
+_FILE = "tests/perf/test_attention.py"
 
 
 def main() -> int:
+    """
+    Prepare what is missing in the folder, repeat, and show.
+    """
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--processes", type=int, default=20)
-    parser.add_argument("--baseline-processes", type=int, default=5)
-    parser.add_argument("--budget-seconds", type=float, default=500)
-    parser.add_argument("--baselines", type=Path, help="use these instead of recording new ones")
+    parser.add_argument("--processes", type=int, default=20, help="repetitions, in all")
+    parser.add_argument("--budget-seconds", type=float, default=570)
+    parser.add_argument("--tar", type=Path, help="archive of the summary and all records")
     parser.add_argument("--skip-slowed", action="store_true", help="unchanged code only")
-    arguments = parser.parse_args()
-    started = time.monotonic()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    sizes = {} if arguments.skip_slowed else size_slowdowns(arguments.folder)
-    projects = PROJECTS[:1] if arguments.skip_slowed else PROJECTS
-    for project in projects:
-        make_project(arguments.folder, project, sizes)
-    baselines = arguments.baselines or record_baseline(
-        arguments.folder, arguments.baseline_processes
-    )
-    for project in projects:
-        shutil.copytree(baselines, arguments.folder / project / "baselines", dirs_exist_ok=True)
-    runs = []
-    longest = 0.0
-    for number in range(arguments.processes):
-        left = arguments.budget_seconds - (time.monotonic() - started)
-        if left < 1.2 * longest:
-            print(f"stopped after {number} processes: the budget is spent")
+    given = parser.parse_args()
+    budget = Budget(given.budget_seconds)
+    folder = given.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    projects = list(PROJECTS)[:1] if given.skip_slowed else list(PROJECTS)
+    found = prepared(folder, projects)
+    numbers = range(len(found["runs"]), given.processes)
+    commands = [command(folder, projects, number) for number in numbers]
+    for number, ended in zip(numbers, relay(commands, folder, budget), strict=False):
+        found["runs"].append(run_of(folder, projects, number, ended))
+        save(found, folder / "summary.json")
+        if given.tar:
+            names = ("summary.json", "run*.run.gz", "baselines", "recording.run.gz")
+            pack(folder, names, given.tar)
+        if all(run["problem"] for run in found["runs"][-2:]):
             break
-        begin = time.monotonic()
-        runs.append(one_run(arguments.folder, projects, number))
-        longest = max(longest, time.monotonic() - begin)
-    summary = summarise(runs, sizes)
-    (arguments.folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    show(summary)
+    show(found)
     return 0
 
 
-def size_slowdowns(folder: Path) -> dict[str, dict[str, float]]:
+def prepared(folder: Path, projects: Sequence[str]) -> dict[str, Any]:
     """
-    Find, per shape, the chain lengths for about 3 % and 10 %, each confirmed by `compare`.
-
-    Returns:
-        "seqlen x batch" to {"steps3", "change3", "low3", "high3", "steps10", ...}.
+    Size the slowdowns, make the projects and record the baseline, as far as that is not done.
     """
-    script = (
-        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'benchmarks')!r}]\n"
-        "import gate_evidence, json, pathlib\n"
-        f"sizes = gate_evidence.sizes_in_this_process(pathlib.Path({str(folder)!r}))\n"
-        "print('SIZES ' + json.dumps(sizes))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=240
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("SIZES ")]
-    if not lines:
-        raise SystemExit(f"sizing failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return json.loads(lines[-1].removeprefix("SIZES "))
-
-
-def sizes_in_this_process(folder: Path) -> dict[str, dict[str, float]]:
-    """
-    The work of `size_slowdowns`, in a process of its own so that the GPU is free afterwards.
-    """
-    import slowed
-
-    slowed.make(folder)
-    module = slowed.load(folder)
-    sizes: dict[str, dict[str, float]] = {}
-    for seqlen, batch in SHAPES:
-        entry: dict[str, float] = {}
-        wanted = [("10", 0.115, 0.10, 0.14)]
-        if (seqlen, batch) in THREE_PERCENT:
-            wanted.append(("3", 0.03, 0.0275, 0.0325))
-        for name, aim, low, high in wanted:
-            entry |= {
-                f"{key}{name}": value
-                for key, value in _dial(module, seqlen, batch, aim, low, high).items()
-            }
-        sizes[f"{seqlen}x{batch}"] = entry
-    return sizes
-
-
-def _dial(module, seqlen, batch, aim, low, high):
-    """
-    Find a chain length whose slowdown lies in [low, high], by secant steps over measured points.
-    """
-    points = [(0.0, 0.0)]
-    # 100 steps cost about 7 % at 512x32 and 10 % at 128x8 on an H100.
-    steps = round(1500 * aim)
-    found = None
-    for _attempt in range(8):
-        change, interval = _compare(module, seqlen, batch, steps)
-        found = {"steps": steps, "change": change, "low": interval[0], "high": interval[1]}
-        if low <= change <= high:
-            return found
-        points.append((float(steps), change))
-        below = max((p for p in points if p[1] < aim), key=lambda p: p[1])
-        above = min((p for p in points if p[1] >= aim), key=lambda p: p[1], default=None)
-        if above is None:
-            steps = int(steps * min(4.0, max(1.5, aim / max(change, 0.004))))
-        else:
-            share = (aim - below[1]) / max(above[1] - below[1], 1e-9)
-            steps = max(1, round(below[0] + share * (above[0] - below[0])))
+    found = load(folder / "summary.json")
+    began = time.monotonic()
+    wanted = {
+        f"{project} {seqlen}x{batch}": slowed.Wanted(seqlen, batch, *RANGES[project])
+        for project in projects[1:]
+        for seqlen, batch in PROJECTS[project]
+    }
+    found["sizes"] = slowed.size(folder, wanted) if wanted else {}
+    sized = time.monotonic()
+    for project in projects:
+        make_project(folder, project, found["sizes"])
+    if not (folder / "baselines").is_dir():
+        record_baseline(folder)
+    for project in projects:
+        shutil.copytree(folder / "baselines", folder / project / "baselines", dirs_exist_ok=True)
+    print(f"sizing {sized - began:.0f} s, baseline {time.monotonic() - sized:.0f} s", flush=True)
     return found
 
 
-def _compare(module, seqlen, batch, steps):
-    """
-    Measure slowed against unslowed, interleaved; return (change, (low, high)).
-    """
-    import torch
-
-    from flashcore_kernels import attention
-    from pytest_kernelperf import analysis, measure
-    from pytest_kernelperf.model import Case
-
-    module.extra_steps[(seqlen, batch)] = steps
-    module.forget_launches()
-    generator = torch.Generator(device="cuda").manual_seed(42)
-    shape = (batch, 8, seqlen, 64)
-    inputs = tuple(torch.randn(shape, device="cuda", generator=generator).half() for _ in range(3))
-    subjects = {
-        "attention": measure.Subject(attention, inputs),
-        "slowed": measure.Subject(module.attention, inputs),
-    }
-    case = Case("evidence", f"{seqlen}x{batch}", "", "device", "cold", "paced")
-    _, measured = measure.measure_interleaved(subjects, measure.Job(case, rounds=5, samples=10))
-    ratio = next(
-        r for r in analysis.compare("size", measured, "attention").ratios if r.name == "slowed"
-    )
-    interval = ratio.speedup_interval
-    return 1 / ratio.speedup - 1, (1 / interval.high - 1, 1 / interval.low - 1)
-
-
-def make_project(folder: Path, project: str, sizes: dict[str, dict[str, float]]) -> None:
+def make_project(folder: Path, project: str, sizes: Mapping[str, Mapping[str, float]]) -> None:
     """
     Write a project with the perf test in it; the slowed ones import the slowed kernel.
     """
     home = folder / project
     (home / "tests" / "perf").mkdir(parents=True, exist_ok=True)
     (home / "pyproject.toml").write_text("[project]\nname = 'evidence'\nversion = '0'\n")
-    # P50 by the device timer is what is proven here; the rest would only take time.
-    text = _replaced(
-        TEST.read_text(),
-        'percentiles=(50, 95, 99), timer=("device", "launch"),',
-        'percentiles=(50,), timer="device",',
-    )
-    if project == "slower10":
-        # Two rounds instead of five: so large a slowdown must show with less, and time is short.
-        text = _replaced(text, 'timer="device",', 'timer="device", rounds=2,')
+    text = gate_test()
     if project != "unchanged":
-        size = project.removeprefix("slower")
-        chosen = {
-            tuple(int(n) for n in shape.split("x")): int(entry[f"steps{size}"])
-            for shape, entry in sizes.items()
-            if f"steps{size}" in entry
+        steps = {
+            (seqlen, batch): int(sizes[f"{project} {seqlen}x{batch}"]["steps"])
+            for seqlen, batch in PROJECTS[project]
         }
-        # One process imports both slowed projects' tests: each has its own copy of the package.
-        module = f"flashcore_{project}"
-        source = folder / "flashcore_slowed"
-        shutil.rmtree(home / module, ignore_errors=True)
-        shutil.copytree(source, home / module, ignore=shutil.ignore_patterns("__pycache__"))
-        op = home / module / "op.py"
-        op.write_text(op.read_text().replace("flashcore_slowed", module))
-        new = (
-            f"import sys\nsys.path.insert(0, {str(home)!r})\n"
-            f"from {module} import attention, extra_steps\nextra_steps.update({chosen!r})\n"
-        )
-        text = _replaced(text, "from flashcore_kernels import attention\n", new)
-    (home / "tests" / "perf" / "test_attention.py").write_text(text)
+        text = slow_test(text, folder, steps)
+    (home / _FILE).write_text(text)
 
 
-def _replaced(text: str, old: str, new: str) -> str:
-    if text.count(old) != 1:
-        raise SystemExit(f"{TEST}: expected once: {old!r}")
-    return text.replace(old, new)
-
-
-def _pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--kernelperf",
-        "--import-mode=importlib",
-        "--rootdir",
-        str(folder),
-        "-p",
-        "no:cacheprovider",
-        *arguments,
-    ]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=180, env=environment, cwd=folder
+def slow_test(text: str, folder: Path, steps: Mapping[tuple[int, int], int]) -> str:
+    """
+    Return the perf test with the slowed kernel, which one process uses for several projects.
+    """
+    text = replaced(
+        text,
+        "from flashcore_kernels import attention\n",
+        f"import sys\nsys.path.insert(0, {str(folder)!r})\n"
+        f"from {slowed.NAME} import attention, extra_steps, forget_launches\n",
+    )
+    return (
+        f"{text}\n\n@pytest.fixture(autouse=True)\ndef slow_down():\n"
+        f"    extra_steps.clear()\n    extra_steps.update({dict(steps)!r})\n    forget_launches()\n"
     )
 
 
-def record_baseline(folder: Path, processes: int) -> Path:
+def record_baseline(folder: Path) -> None:
     """
-    Record the unchanged kernel in fresh processes, as a user would: update again and again.
+    Record the unchanged kernel in fresh processes, as a user would.
     """
-    root = folder / "baselines"
-    for _ in range(processes):
-        done = _pytest(
-            folder,
-            "unchanged/tests/perf/test_attention.py",
-            "-k",
-            "test_attention and not cpu",
-            "--kernelperf-update",
-            "--kernelperf-baselines",
-            str(root),
-        )
-        if done.returncode or not root.is_dir():
-            raise SystemExit(f"recording failed:\n{done.stdout[-3000:]}{done.stderr[-2000:]}")
-    return root
+    arguments = [
+        *_where(folder, ["unchanged"]),
+        *("--kernelperf-update", "--kernelperf-processes", str(BASELINE_PROCESSES)),
+        *("--kernelperf-baselines", str(folder / "baselines")),
+        *("--kernelperf-record", str(folder / "recording.run.gz")),
+    ]
+    done = run_pytest(arguments, folder)
+    if done.status or not (folder / "baselines").is_dir():
+        shutil.rmtree(folder / "baselines", ignore_errors=True)
+        raise SystemExit(f"recording failed, exit status {done.status}:\n{done.output}")
 
 
-def one_run(folder: Path, projects: tuple[str, ...], number: int) -> dict[str, object]:
+def command(folder: Path, projects: Sequence[str], number: int) -> list[str]:
     """
-    Run all projects in one fresh process; return its verdicts with their exit status.
+    Return pytest's arguments for one repetition.
+    """
+    left_out = [
+        f"--deselect={project}/{_FILE}::test_attention[{seqlen}-{batch}]"
+        for project in projects
+        for seqlen, batch in SHAPES
+        if (seqlen, batch) not in PROJECTS[project]
+    ]
+    return [
+        *_where(folder, projects),
+        *left_out,
+        *("--kernelperf-json", str(folder / f"run{number}.json")),
+        *("--kernelperf-record", str(folder / f"run{number}.run.gz")),
+    ]
+
+
+def _where(folder: Path, projects: Sequence[str]) -> list[str]:
+    # All three tests have one file name, and baselines are kept by it.
+    files = [f"{project}/{_FILE}" for project in projects]
+    return ["--import-mode=importlib", "--rootdir", str(folder), *SELECTED, *files]
+
+
+def run_of(folder: Path, projects: Sequence[str], number: int, ended: Ended) -> dict[str, Any]:
+    """
+    Return what one repetition brought; with a problem instead of verdicts if some are missing.
     """
     document = folder / f"run{number}.json"
-    selected = [f"{project}/tests/perf/test_attention.py" for project in projects]
-    skip = [f"test_attention[{s}-{b}]" for s, b in SHAPES if (s, b) not in THREE_PERCENT]
-    deselect = [f"--deselect=slower3/tests/perf/test_attention.py::{name}" for name in skip]
-    begin = time.monotonic()
-    done = _pytest(
-        folder,
-        *selected,
-        "-k",
-        "test_attention and not cpu",
-        *deselect,
-        "--kernelperf-json",
-        str(document),
-        "--kernelperf-record",
-        str(folder / f"run{number}.run.gz"),
-    )
-    seconds = time.monotonic() - begin
-    if not document.exists():
-        raise SystemExit(f"run {number} failed:\n{done.stdout[-3000:]}{done.stderr[-2000:]}")
-    return {
-        "status": done.returncode,
-        "seconds": seconds,
-        "tail": done.stdout[-4000:],
-        "verdicts": [
-            verdict | {"test": measurement["test"]}
-            for measurement in json.loads(document.read_text())["measurements"]
-            for verdict in measurement["verdicts"]
-            if verdict["judged"]
-        ],
+    rows = verdicts(json.loads(document.read_text())) if document.exists() else []
+    run: dict[str, Any] = {
+        "number": number,
+        "status": ended.status,
+        "seconds": ended.seconds,
+        "problem": None,
+        "verdicts": named(rows, projects),
     }
+    if not run["verdicts"]:
+        run["problem"] = f"{len(rows)} verdicts, exit status {ended.status}:\n{ended.output}"
+    failed = [row for row in run["verdicts"] if row["project"] == "unchanged"]
+    said = counts(row["status"] for row in failed)
+    print(f"run {number}: {ended.seconds:.1f} s; unchanged: {said or run['problem']}", flush=True)
+    return run
 
 
-def summarise(runs, sizes):
+def named(rows: Sequence[dict[str, Any]], projects: Sequence[str]) -> list[dict[str, Any]]:
     """
-    Count statuses per project and shape, and the spread of the unchanged kernel's P50.
+    Return verdicts with their projects, by the order of the tests; none if any is missing.
+
+    A verdict does not name its project: the three projects' tests have one name.
     """
-    counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    times: dict[str, list[float]] = defaultdict(list)
-    changes: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        # Verdicts come in the order of the tests: unchanged first, then the slowed projects.
-        order = iter(_with_projects(run["verdicts"], bool(sizes)))
-        for project, verdict in order:
-            shape = _shape(verdict)
-            counts[project][shape][f"{verdict['status']} {verdict['reason']}"] += 1
-            if verdict.get("change") is not None:
-                changes[project][shape].append(verdict["change"])
-            if project == "unchanged":
-                times[shape].append(verdict["time_us"])
-    spread = {
-        shape: {
-            "median_us": statistics.median(values),
-            "cv": statistics.pstdev(values) / statistics.mean(values),
-            "range": (max(values) - min(values)) / statistics.median(values),
-            "n": len(values),
-        }
-        for shape, values in times.items()
-        if values
-    }
-    return {
-        "processes": len(runs),
-        "seconds": [run["seconds"] for run in runs],
-        "sizes": sizes,
-        "counts": counts,
-        "spread": spread,
-        "changes": changes,
-    }
+    expected = [
+        (project, f"{seqlen}x{batch}")
+        for project in projects
+        for seqlen, batch in PROJECTS[project]
+    ]
+    if [row["shape"] for row in rows] != [shape for _, shape in expected]:
+        return []
+    return [{"project": project, **row} for (project, _), row in zip(expected, rows, strict=True)]
 
 
-def _shape(verdict):
-    test = verdict["test"]
-    return test[test.index("[") + 1 : -1]
+def show(found: Mapping[str, Any]) -> None:
+    """
+    Print what was found, problems last.
+    """
+    runs = [run for run in found["runs"] if not run["problem"]]
+    print("\n".join(table(runs, found["sizes"])))
+    for run in found["runs"]:
+        if run["problem"]:
+            print(f"run {run['number']} is not counted: {run['problem']}")
 
 
-def _with_projects(verdicts, slowed):
-    sizes = [("unchanged", 9), ("slower3", 3), ("slower10", 9)] if slowed else [("unchanged", 9)]
-    if len(verdicts) != sum(n for _, n in sizes):
-        raise SystemExit(f"expected {sizes}, got {len(verdicts)} verdicts")
-    at = 0
-    for project, n in sizes:
-        for verdict in verdicts[at : at + n]:
-            yield project, verdict
-        at += n
+def table(runs: Sequence[Mapping[str, Any]], sizes: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """
+    Return a line per project and shape, under a line per project.
+    """
+    if not runs:
+        return ["no runs"]
+    every = [row for run in runs for row in run["verdicts"]]
+    seconds = [run["seconds"] for run in runs]
+    lines = [
+        f"{len(runs)} runs, {statistics.mean(seconds):.1f} s each ({min(seconds):.1f} to "
+        f"{max(seconds):.1f}), on {counts(row['card'] for row in every)} verdicts"
+    ]
+    for project in dict.fromkeys(row["project"] for row in every):
+        own = [row for row in every if row["project"] == project]
+        lines.append(f"{project}: of {len(own)} {counts(row['status'] for row in own)}")
+        lines += [
+            f"  {shape:7} {_line([row for row in own if row['shape'] == shape])}"
+            f"{_size(sizes.get(f'{project} {shape}'))}"
+            for shape in dict.fromkeys(row["shape"] for row in own)
+        ]
+    missing = Counter(note for row in every for note in row["notes"])
+    return [*lines, *(f"{number} x {note}" for note, number in missing.most_common(5))]
 
 
-def show(summary) -> None:
-    print(f"{summary['processes']} processes, {statistics.mean(summary['seconds']):.1f} s each")
-    for project, shapes in summary["counts"].items():
-        print(project)
-        for shape, counter in shapes.items():
-            spread = summary["spread"].get(shape, {}) if project == "unchanged" else {}
-            size = summary["sizes"].get(shape.replace("-", "x"), {})
-            size = (
-                size.get("change" + project.removeprefix("slower"))
-                if project != "unchanged"
-                else None
-            )
-            extra = (
-                f" {spread['median_us']:.3f} us, range {100 * spread['range']:.2f} %"
-                if spread
-                else ""
-            )
-            extra += f" compare says +{100 * size:.2f} %" if size else ""
-            mean = statistics.mean(summary["changes"][project][shape] or [0])
-            print(f"  {shape:8} {dict(counter)} mean change {100 * mean:+.2f} %{extra}")
+def _line(rows: Sequence[Mapping[str, Any]]) -> str:
+    said = counts(f"{row['status']} {row['reason']}" for row in rows)
+    looked = Counter(row["processes"] for row in rows)
+    times = [row["time_us"] for row in rows if row["time_us"]]
+    changes = [row["change"] for row in rows if row["change"] is not None]
+    parts = [said, f"processes {', '.join(f'{n}: {looked[n]}' for n in sorted(looked))}"]
+    if times:
+        middle = statistics.median(times)
+        parts.append(f"{middle:.3f} us, range {(max(times) - min(times)) / middle:.2%}")
+    if changes:
+        parts.append(f"change {statistics.median(changes):+.2%}")
+    for name in ("margin", "finds"):
+        values = [row[name] for row in rows if row[name] is not None]
+        parts += [f"{name} {statistics.median(values):.2%}"] if values else []
+    return "; ".join(parts)
+
+
+def _size(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return ""
+    return f"; compare says {found['change']:+.2%} ({found['low']:+.2%} to {found['high']:+.2%})"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,233 @@
+"""The scripts behind docs/evidence.md, as far as they need no card."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_are_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def _row(shape, status="UNCHANGED", **fields):
+    known = {
+        "shape": shape,
+        "status": status,
+        "reason": "WITHIN_MARGIN",
+        "processes": 1,
+        "card": "GPU-1",
+        "notes": [],
+        "time_us": 10.0,
+        "change": 0.001,
+        "margin": 0.01,
+        "finds": 0.02,
+    }
+    return known | fields
+
+
+def test_the_slowed_copy_can_be_made_of_the_package_as_it_is(tmp_path):
+    import slowed
+
+    slowed.make(tmp_path)
+
+    patched = {file for file, *_ in slowed._PATCHES}
+    for path in (tmp_path / slowed.NAME).glob("*.py"):
+        original = (slowed.SOURCE / path.name).read_text()
+        differs = path.read_text() != original
+        assert differs == (path.name in patched | {"__init__.py", "op.py"}), path.name
+
+
+def test_all_nine_shapes_run_a_kernel_that_is_patched():
+    import slowed
+    from gate_evidence import SHAPES
+
+    from flashcore_kernels.configs import select
+
+    rows = [select((9, 0), 64, False, seqlen, seqlen, 8 * batch) for seqlen, batch in SHAPES]
+
+    assert {"solo"} == {row.hopper.family if row.hopper else "" for row in rows}
+    assert "forward_hopper_solo.py" in {file for file, *_ in slowed._PATCHES}
+
+
+@pytest.mark.parametrize("per_step", [0.0002, 0.0007, 0.004])
+def test_a_slowdown_is_dialled_in(per_step):
+    from slowed import Found, dial
+
+    asked = []
+
+    def measure(steps):
+        asked.append(steps)
+        # A first part of the chain hides in the pipeline.
+        change = max(0.0, per_step * (steps - 7))
+        return Found(steps, change, change - 0.001, change + 0.001)
+
+    found = dial(measure, 0.0275, 0.0325)
+
+    assert 0.0275 <= found.change <= 0.0325
+    assert all(steps % 2 for steps in asked)
+
+
+def test_a_slowdown_that_can_not_be_dialled_in_is_the_nearest():
+    from slowed import Found, dial
+
+    def measure(steps):
+        change = 0.02 if steps < 40 else 0.05
+        return Found(steps, change, change, change)
+
+    assert 0.02 == dial(measure, 0.0275, 0.0325).change
+
+
+def test_the_perf_test_is_narrowed_to_what_is_proven():
+    from evidence_runs import TEST, gate_test
+
+    text = gate_test()
+
+    assert '    percentiles=(50,),\n    timer="device",\n    requires="sm_90",\n)' in text
+    assert len(TEST.read_text().splitlines()) - 1 == len(text.splitlines())
+
+
+def test_a_slowed_test_chooses_the_chains_before_each_test(tmp_path):
+    from evidence_runs import gate_test
+    from gate_evidence import slow_test
+
+    text = slow_test(gate_test(), tmp_path, {(512, 8): 31})
+
+    compile(text, "test_attention.py", "exec")
+    assert "from flashcore_kernels import attention\n" not in text
+    assert "extra_steps.update({(512, 8): 31})" in text
+
+
+def test_verdicts_get_their_projects_by_the_order_of_the_tests():
+    from gate_evidence import PROJECTS, named
+
+    shapes = [f"{s}x{b}" for project in PROJECTS for s, b in PROJECTS[project]]
+    rows = [_row(shape) for shape in shapes]
+
+    projects = [row["project"] for row in named(rows, list(PROJECTS))]
+
+    assert ["unchanged"] * 9 + ["slower3"] * 3 + ["slower10"] * 9 == projects
+    assert [] == named(rows[1:], list(PROJECTS))
+
+
+def test_the_table_counts_verdicts_and_processes():
+    from gate_evidence import table
+
+    runs = [
+        {"seconds": 30.0, "verdicts": [_row("512x8", project="unchanged")]},
+        {
+            "seconds": 32.0,
+            "verdicts": [
+                _row(
+                    "512x8",
+                    "INCONCLUSIVE",
+                    project="unchanged",
+                    processes=5,
+                    time_us=10.1,
+                    notes=["process 4 is missing: killed"],
+                )
+            ],
+        },
+    ]
+
+    head, project, shape, note = table(runs, {})
+
+    assert head.startswith("2 runs, 31.0 s each (30.0 to 32.0)")
+    assert "unchanged: of 2 1 UNCHANGED, 1 INCONCLUSIVE" == project
+    assert "processes 1: 1, 5: 1" in shape
+    assert "10.050 us, range 1.00%" in shape
+    assert "1 x process 4 is missing: killed" == note
+
+
+def test_what_was_saved_is_found_by_a_later_call(tmp_path):
+    from evidence_runs import load, save
+
+    path = tmp_path / "new" / "summary.json"
+    assert {"runs": []} == load(path)
+    save({"runs": [1]}, path)
+
+    assert {"runs": [1]} == load(path)
+    assert ["summary.json"] == [each.name for each in path.parent.iterdir()]
+
+
+def test_the_archive_has_what_there_is(tmp_path):
+    from evidence_runs import pack
+
+    folder = tmp_path / "folder"
+    (folder / "baselines").mkdir(parents=True)
+    for name in ("baselines/one.json", "run0.run.gz", "run0.json"):
+        (folder / name).write_text("x")
+
+    pack(folder, ["summary.json", "run*.run.gz", "baselines"], tmp_path / "all.tar.gz")
+
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
+        assert ["baselines", "baselines/one.json", "run0.run.gz"] == archive.getnames()
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    """Pytest's arguments for two runs that write when they were imported and when they measured."""
+    for name in ("one", "two"):
+        (tmp_path / f"test_{name}.py").write_text(
+            "import pathlib, time\n"
+            f"log = pathlib.Path({str(tmp_path / 'log')!r})\n"
+            f"log.open('a').write('{name} imported\\n')\n"
+            "def test_it():\n"
+            "    time.sleep(3)\n"
+            f"    log.open('a').write('{name} done\\n')\n"
+        )
+    return [[f"test_{name}.py", "--rootdir", str(tmp_path)] for name in ("one", "two")]
+
+
+def test_the_next_run_imports_while_one_measures_and_waits_for_its_turn(two_runs, tmp_path):
+    from evidence_runs import Budget, relay
+
+    ended = list(relay(two_runs, tmp_path, Budget(100)))
+
+    log = (tmp_path / "log").read_text().splitlines()
+    assert [0, 0] == [one.status for one in ended], ended
+    assert {"one imported", "two imported"} == {*log[:2]}
+    assert ["one done", "two done"] == log[2:]
+
+
+def test_a_spent_budget_ends_the_relay_before_the_next_turn(two_runs, tmp_path, capsys):
+    from evidence_runs import Budget, relay
+
+    class Once(Budget):
+        def allows(self, seconds):
+            return not (tmp_path / "log").exists()
+
+    assert 1 == len(list(relay(two_runs, tmp_path, Once(100))))
+    assert "two done" not in (tmp_path / "log").read_text()
+    assert "1 runs are left" in capsys.readouterr().out
+
+
+def test_sizes_that_are_known_are_kept(tmp_path):
+    known = {"512x32 +3 %": {"steps": 31, "change": 0.03, "low": 0.029, "high": 0.031}}
+    (tmp_path / "sizes.json").write_text(json.dumps(known))
+    import slowed
+
+    wanted = {"512x32 +3 %": slowed.Wanted(512, 32, 0.0275, 0.0325)}
+
+    assert known == slowed.size(tmp_path, wanted)
+
+
+@pytest.mark.parametrize("name", ["gate_evidence", "against_evidence", "compare_rates"])
+def test_a_script_tells_its_options_without_a_card(name):
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert "--budget-seconds" in done.stdout
