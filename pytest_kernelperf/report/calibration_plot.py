@@ -5,9 +5,9 @@ Draws detection against slowdown as SVG, where matplotlib is installed.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from io import StringIO
 
 from pytest_kernelperf.analysis.proof import Proof
+from pytest_kernelperf.report.svg import svg_text
 
 
 def can_draw() -> bool:
@@ -23,24 +23,18 @@ def detection_svg(proof: Proof) -> str:
 
     A line per case, the total above them. The same proof gives the same picture.
     """
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    with matplotlib.rc_context({"svg.hashsalt": "kernelperf"}):
-        figure, axes = pyplot.subplots(figsize=(7, 4))
-        for each in proof.cases:
-            points = [(100 * one.size, 100 * (one.found.share or 0)) for one in each.injected]
-            axes.plot(*zip(*points, strict=True) if points else ((), ()), color="0.8", lw=1)
-        rates = list(proof.power.values())
-        shares = [100 * (rate.share or 0) for rate in rates]
-        low = [share - 100 * rate.at_least for share, rate in zip(shares, rates, strict=True)]
-        high = [100 * rate.at_most - share for share, rate in zip(shares, rates, strict=True)]
-        sizes = [100 * size for size in proof.power]
-        axes.errorbar(sizes, shares, yerr=(low, high), color="C0", marker="o", capsize=3)
-        axes.set(xlabel="slowdown, %", ylabel="found, %", title=proof.device_name, ylim=(-3, 103))
-        text = StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
-    return text.getvalue()
+    figure = Figure(figsize=(7, 4))
+    axes = figure.subplots()
+    for each in proof.cases:
+        points = [(100 * one.size, 100 * (one.found.share or 0)) for one in each.injected]
+        axes.plot(*zip(*points, strict=True) if points else ((), ()), color="0.8", lw=1)
+    rates = list(proof.power.values())
+    shares = [100 * (rate.share or 0) for rate in rates]
+    low = [share - 100 * rate.at_least for share, rate in zip(shares, rates, strict=True)]
+    high = [100 * rate.at_most - share for share, rate in zip(shares, rates, strict=True)]
+    sizes = [100 * size for size in proof.power]
+    axes.errorbar(sizes, shares, yerr=(low, high), color="C0", marker="o", capsize=3)
+    axes.set(xlabel="slowdown, %", ylabel="found, %", title=proof.device_name, ylim=(-3, 103))
+    return svg_text(figure)
