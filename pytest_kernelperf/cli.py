@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -359,7 +360,8 @@ def _incomplete(run: Run) -> str:
 
 
 def _rerun(verdict: Verdict) -> str:
-    return f"python -m pytest '{verdict.case.file}::{verdict.case.test}' --kernelperf"
+    test = shlex.quote(f"{verdict.case.file}::{verdict.case.test}")
+    return f"python -m pytest {test} --kernelperf"
 
 
 def _named(entries: Sequence[Stored], names: Sequence[str]) -> list[tuple[Stored, str]]:

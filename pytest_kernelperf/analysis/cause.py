@@ -60,6 +60,8 @@ def _code(
         return f"Why: the machine code changed: {listed or 'in nothing that is counted'}."
     if changed:
         return f"Why: the kernels changed: {listed}."
+    if not before and not after:
+        return "Why: not known; no GPU kernels are recorded on either side."
     return (
         "Why: not known, because the machine code's hash is missing on one side (no Triton kernel, "
         "or a baseline older than hashes); nothing else that is recorded of the kernels differs."

@@ -155,12 +155,12 @@ def _foreign(story: Story) -> str:
 
 
 def _above_target(story: Story) -> str:
-    return f"{_subject(story)} misses its target: {_target_numbers(story)}."
+    return f"{_target_subject(story)} misses its target: {_target_numbers(story)}."
 
 
 def _target_inside(story: Story) -> str:
     return (
-        f"{_subject(story)} can't be told from its target: {_target_numbers(story)}. "
+        f"{_target_subject(story)} can't be told from its target: {_target_numbers(story)}. "
         "More samples narrow the interval."
     )
 
@@ -176,7 +176,7 @@ def _no_baseline(story: Story) -> str:
     found = f" Found elsewhere: {', '.join(story.elsewhere)}." if story.elsewhere else ""
     return (
         f"{_subject(story)} has no baseline for this model of card or processor. Record one "
-        f"with --kernelperf-update-new.{found}"
+        f"with --kernelperf-update-new --kernelperf-processes 5.{found}"
     )
 
 
@@ -289,6 +289,11 @@ def _clock_note(story: Story) -> str:
 def _subject(story: Story) -> str:
     time = f" ({format_us(story.time_us)})" if story.time_us is not None else ""
     return f"{format_percentile(story.percentile)}{time}"
+
+
+def _target_subject(story: Story) -> str:
+    # One item a call: the figure beside the limit is the same time once more.
+    return format_percentile(story.percentile) if story.per == 1 else _subject(story)
 
 
 def _numbers(story: Story) -> str:

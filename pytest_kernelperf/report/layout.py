@@ -4,7 +4,8 @@ Draws a table into a given width: shortens and drops what matters least, folds n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 
@@ -105,7 +106,8 @@ def draw(
             columns, rows = _narrowed(columns, rows, step)
         if _least_width(columns, rows) <= width:
             break
-    body = _rendered(columns, rows, max(width, _least_width(columns, rows)), color=color)
+    width = max(width, _least_width(columns, rows))
+    body = _rendered(columns, _folded(columns, rows, width), width, color=color)
     lines = [line.rstrip() for line in body.splitlines()]
     return "\n".join([title, *lines] if title else lines)
 
@@ -150,12 +152,63 @@ def _with_cells(row: Row, cells: tuple[str, ...]) -> Row:
     return Row(cells, row.short, row.style)
 
 
+def _folded(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[Row]:
+    """
+    Return the rows with names broken that do not fit.
+    """
+    index = next((at for at, column in enumerate(columns) if column.folds), None)
+    if index is None:
+        return list(rows)
+    widths = _natural_widths(columns, rows)
+    room = width - sum(widths) + widths[index] - _PADDING * (len(columns) - 1)
+    names = _spread([row.cells[index] for row in rows], room)
+    return [
+        _with_cells(row, (*row.cells[:index], name, *row.cells[index + 1 :]))
+        for row, name in zip(rows, names, strict=True)
+    ]
+
+
+def _spread(names: Sequence[str], room: int) -> Iterator[str]:
+    """
+    Yield each name's lines over its own row and the rows below it that have no name.
+    """
+    waiting: list[str] = []
+    for name, following in zip(names, (*names[1:], "end"), strict=True):
+        waiting = fold(name, room) if name else waiting
+        yield "\n".join(waiting if following else waiting[:1])
+        waiting = waiting[1:]
+
+
+def fold(name: str, room: int) -> list[str]:
+    """
+    Return a name in lines no wider than the room, broken before its parameters or after "_" or "/".
+
+    A part that has no such place is left to whoever draws it.
+    """
+    if len(name) <= room:
+        return [name]
+    head, bracket, parameters = name.partition("[")
+    lines: list[str] = []
+    for text in (head, bracket + parameters):
+        for at, piece in enumerate(re.findall(r"[^_/:, -]*[_/:, -]*", text)[:-1]):
+            if at and len(lines[-1]) + len(piece) <= room:
+                lines[-1] += piece
+            else:
+                lines.append(f"  {piece}" if lines else piece)
+    return lines
+
+
 def _least_width(columns: Sequence[Column], rows: Sequence[Row]) -> int:
-    total = _PADDING * (len(columns) - 1)
-    for index, column in enumerate(columns):
-        natural = max([len(column.title), *(len(row.cells[index]) for row in rows)])
-        total += min(natural, _LEAST_NAME) if column.folds else natural
-    return total
+    widths = zip(columns, _natural_widths(columns, rows), strict=True)
+    least = sum(min(width, _LEAST_NAME) if each.folds else width for each, width in widths)
+    return least + _PADDING * (len(columns) - 1)
+
+
+def _natural_widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
+    return [
+        max([len(column.title), *(len(row.cells[index]) for row in rows)])
+        for index, column in enumerate(columns)
+    ]
 
 
 def _rendered(columns: Sequence[Column], rows: Sequence[Row], width: int, *, color: bool) -> str:

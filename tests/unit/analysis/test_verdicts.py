@@ -166,7 +166,7 @@ ROWS: list[tuple[Reason, Status, Callable[[], Verdict], str]] = [
         Reason.NO_BASELINE,
         Status.NO_BASELINE,
         lambda: judged(same(), None, elsewhere=("nvidia-h200", "test_y")),
-        r"--kernelperf-update-new\. Found elsewhere: nvidia-h200, test_y\.",
+        r"--kernelperf-processes 5\. Found elsewhere: nvidia-h200, test_y\.",
     ),
     (
         Reason.MIG_DIFFERS,

@@ -21,6 +21,7 @@ from pytest_kernelperf.model import (
     Round,
     Status,
 )
+from pytest_kernelperf.report.layout import fold
 
 FOUR = (UNCHANGED, PROVISIONAL, SHOWN, REGRESSED)
 
@@ -89,16 +90,22 @@ test_backward        device  P50  3.168 µs  +5.00 %  REGRESSED
 def test_forty_columns_fold_names_and_keep_verdicts() -> None:
     expected = """
 tests/test_a.py
-test              pct  verdict
-────────────────────────────────────────────
-test_forward[8-1  P50  UNCHANGED
-28]
-                  P50  UNCHANGED PROVISIONAL
-                  P99  not judged
-test_backward     P50  REGRESSED
+test           pct  verdict
+─────────────────────────────────────────
+test_forward   P50  UNCHANGED
+  [8-128]      P50  UNCHANGED PROVISIONAL
+               P99  not judged
+test_backward  P50  REGRESSED
 """
 
     assert text(expected) == report.table(FOUR, width=40, color=False)
+
+
+def test_a_name_too_long_for_one_line_is_broken_where_a_reader_would() -> None:
+    assert ["test_forward[8-128]"] == fold("test_forward[8-128]", 19)
+    assert ["test_forward", "  [8-128]"] == fold("test_forward[8-128]", 18)
+    assert ["test_", "  forward", "  [8-", "  128]"] == fold("test_forward[8-128]", 8)
+    assert ["withoutanyplacetobreak"] == fold("withoutanyplacetobreak", 9)
 
 
 @pytest.mark.parametrize("width", range(20, 200, 7))
