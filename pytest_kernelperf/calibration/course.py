@@ -1,12 +1,14 @@
 """
-The course of a calibration: fresh processes one after the other, until enough or out of time.
+The course of a calibration: fresh processes measure one after the other, until enough or too late.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +31,10 @@ _BUILTIN_TESTS = BUILTIN / "kernels_of_all_kinds.py"
 _RESERVE_S = 20.0
 #: A process may take this much longer than the longest before it.
 _SLACK = 1.15
+#: A process that takes so much longer than any before it hangs.
+_HANG_FACTOR, _HANG_S = 5.0, 60.0
+#: Processes that start together; then one after the other measures. They share the cores.
+_AT_ONCE = max(1, min(6, (os.cpu_count() or 1) // 2))
 #: After so many lost processes in a row something is wrong that more of them won't mend.
 _MOST_LOST = 2
 #: pytest's exit status where tests ran: all passed, or some failed.
@@ -54,6 +60,16 @@ class Request:
     plans_of: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """
+    A process that was started, and its number.
+    """
+
+    number: int
+    process: processes.FreshPytest
+
+
 class Course:
     """
     Runs the processes of one calibration.
@@ -69,6 +85,7 @@ class Course:
         self._request = request
         self._say = say
         self._begun = time.monotonic()
+        self._start_s = 0.0
         self._longest_s = 0.0
         self._code = ""
 
@@ -98,7 +115,8 @@ class Course:
         plans = self._request.plans_of
         pinned = _pinned(Folder(plans)) if plans else ()
         try:
-            run = self._measured(0, order if sizes else None, pinned)
+            with self._started({0: order}, pinned) as (process,):
+                run = self._measured(process)
         except processes.CutOffError as error:
             raise KernelPerfError(
                 f"preparing {error}: nothing is recorded; give more --budget-seconds, or fewer "
@@ -137,34 +155,49 @@ class Course:
         self._code = code
 
     def _repeat(self, manifest: Manifest) -> None:
-        lost = 0
-        while len(numbers := self._folder.numbers()) < self._request.processes:
-            number = max(numbers, default=0) + 1
-            if not self._has_time():
-                self._say(f"out of time: {len(numbers)} of {self._request.processes} processes")
-                return
-            self._watch_code()
-            begin = time.monotonic()
-            trouble = self._one(number, manifest)
-            lost = lost + 1 if trouble else 0
-            if lost == _MOST_LOST:
-                raise KernelPerfError(trouble)
-            seconds = time.monotonic() - begin
-            self._longest_s = max(self._longest_s, seconds)
-            self._say(trouble or self._progress(len(numbers) + 1, seconds))
+        begun, before, lost = time.monotonic(), len(self._folder.numbers()), 0
+        while orders := self._next_orders():
+            if not self._has_time(self._start_s + self._longest_s):
+                break
+            with self._started(orders, _pinned(self._folder)) as started:
+                family = [each.process.pid for each in started]
+                for process in started:
+                    if not self._has_time(self._longest_s):
+                        break
+                    self._watch_code()
+                    since = time.monotonic()
+                    trouble = self._one(process, manifest, family)
+                    lost = lost + 1 if trouble else 0
+                    if lost == _MOST_LOST:
+                        raise KernelPerfError(trouble)
+                    now = time.monotonic()
+                    self._longest_s = max(self._longest_s, now - since)
+                    self._say(trouble or self._progress(now - since, before, now - begun))
+        done, wanted = len(self._folder.numbers()), self._request.processes
+        if done < wanted:
+            self._say(f"out of time: {done} of {wanted} processes")
 
-    def _one(self, number: int, manifest: Manifest) -> str:
+    def _next_orders(self) -> dict[int, Order]:
+        """
+        Return the orders of the processes that start next, by number; none if all are recorded.
+        """
+        numbers = self._folder.numbers()
+        first = max(numbers, default=0) + 1
+        count = min(self._request.processes - len(numbers), _AT_ONCE)
+        return {number: self._order(number) for number in range(first, first + count)}
+
+    def _order(self, number: int) -> Order:
+        slowed = self._folder.part(number, "slowed").absolute()
+        record = str(slowed) if self._request.asked.sizes else ""
+        return Order(str(self._folder.dialled.absolute()), record=record, seed=number)
+
+    def _one(self, process: _Started, manifest: Manifest, family: Sequence[int]) -> str:
         """
         Have one process measure; return what went wrong, "" if it counts.
         """
-        order = Order(
-            str(self._folder.dialled.absolute()),
-            record=str(self._folder.part(number, "slowed").absolute()),
-            seed=number,
-        )
-        wanted = order if self._request.asked.sizes else None
+        number = process.number
         try:
-            run = self._measured(number, wanted, _pinned(self._folder))
+            run = self._measured(process, family)
         except processes.CutOffError as error:
             return f"process {number} is lost: it {error}"
         except KernelPerfError as error:
@@ -176,15 +209,44 @@ class Course:
         self._folder.keep(number)
         return ""
 
-    def _measured(self, number: int, order: Order | None, more: tuple[str, ...]) -> Run:
+    @contextlib.contextmanager
+    def _started(
+        self, orders: Mapping[int, Order], more: tuple[str, ...]
+    ) -> Iterator[tuple[_Started, ...]]:
         """
-        Run pytest and return what it recorded.
+        Start processes together, and have them ready; end all that still run when left.
         """
-        record = self._folder.part(number, "unslowed").absolute()
+        since = time.monotonic()
+        started: list[_Started] = []
+        try:
+            for number, order in orders.items():
+                started.append(_Started(number, self._start(number, order, more)))
+            for each in started:
+                each.process.await_ready(self._limit_s())
+            self._start_s = max(self._start_s, time.monotonic() - since)
+            yield tuple(started)
+        finally:
+            for each in started:
+                each.process.end()
+
+    def _start(self, number: int, order: Order, more: tuple[str, ...]) -> processes.FreshPytest:
+        record = self._record(number)
         record.parent.mkdir(parents=True, exist_ok=True)
         arguments = [*_options(), "--kernelperf-record", str(record), *more, *self._tests()]
-        environment = {VARIABLE: msgspec.json.encode(order).decode() if order else ""}
-        status = processes.run_pytest(arguments, environment, self._log(number), self._left_s())
+
+        def environment(turn: int) -> dict[str, str]:
+            return {
+                VARIABLE: msgspec.json.encode(msgspec.structs.replace(order, turn=turn)).decode()
+            }
+
+        return processes.FreshPytest(arguments, environment, self._log(number))
+
+    def _measured(self, started: _Started, family: Sequence[int] = ()) -> Run:
+        """
+        Let a process measure, and return what it recorded.
+        """
+        number, record = started.number, self._record(started.number)
+        status = started.process.run(self._limit_s(), (os.getpid(), *family))
         run = read_run(record) if record.exists() else None
         if status not in _RAN or run is None or not run.complete:
             raise KernelPerfError(self._nothing(number, f"pytest ended with status {status}"))
@@ -199,6 +261,9 @@ class Course:
             *("--import-mode", "importlib", str(_BUILTIN_TESTS)),
         ]
 
+    def _record(self, number: int) -> Path:
+        return self._folder.part(number, "unslowed").absolute()
+
     def _log(self, number: int) -> Path:
         return self._folder.logs / f"process-{number:03}.txt"
 
@@ -211,13 +276,22 @@ class Course:
             return None
         return max(self._request.budget_s - _RESERVE_S - (time.monotonic() - self._begun), 1.0)
 
-    def _has_time(self) -> bool:
-        left = self._left_s()
-        return left is None or left > max(_SLACK * self._longest_s, 1.0)
+    def _limit_s(self) -> float | None:
+        """
+        Return how long a process may take now: what is left, and not for ever if others ended.
+        """
+        limits = [self._left_s()]
+        if self._longest_s:
+            limits.append(_HANG_S + _HANG_FACTOR * (self._start_s + self._longest_s))
+        return min((each for each in limits if each is not None), default=None)
 
-    def _progress(self, done: int, seconds: float) -> str:
-        total = self._request.processes
-        rest_s = (total - done) * seconds
+    def _has_time(self, seconds: float) -> bool:
+        left = self._left_s()
+        return left is None or left > max(_SLACK * seconds, 1.0)
+
+    def _progress(self, seconds: float, before: int, elapsed_s: float) -> str:
+        done, total = len(self._folder.numbers()), self._request.processes
+        rest_s = (total - done) * elapsed_s / (done - before)
         then = f"; about {_duration(rest_s)} left" if done < total else ""
         return f"process {done} of {total}: {seconds:.1f} s{then}"
 

@@ -219,14 +219,14 @@ class Folder:
             self.part(number, "compact").replace(self.slowed(number))
         _write_compact(run, self.part(number, "compact"))
         self.part(number, "compact").replace(self.unslowed(number))
-        self.clear()
+        self.clear(number)
         return run
 
-    def clear(self) -> None:
+    def clear(self, number: int | None = None) -> None:
         """
-        Remove what a process left that did not come to its end.
+        Remove what one process, or every one, left that did not come to its end.
         """
-        for path in (self.path / "part").glob("*"):
+        for path in (self.path / "part").glob("*" if number is None else f"{number:03}.*"):
             path.unlink(missing_ok=True)
 
     def runs(self) -> Iterator[tuple[Run, Run | None]]:

@@ -37,6 +37,7 @@ from pytest_kernelperf.calibration.slowdowns import (
     is_near,
     ways_for,
 )
+from pytest_kernelperf.calibration.turn import Turn
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.measure import Job
 from pytest_kernelperf.model import Interval, Limits, Measurement, Recorded
@@ -205,8 +206,12 @@ def pytest_configure(config: pytest.Config) -> None:
     Act only where calibrate gave an order.
     """
     text = os.environ.get(VARIABLE)
-    if text:
-        config.pluginmanager.register(_Injecting(msgspec.json.decode(text, type=Order)))
+    if not text:
+        return
+    order = msgspec.json.decode(text, type=Order)
+    config.pluginmanager.register(_Injecting(order))
+    if order.turn is not None:
+        config.pluginmanager.register(Turn(order.turn, order.seed))
 
 
 def _ways(subject: Any, measurement: Measurement, time_us: float, size: float) -> tuple[Way, ...]:

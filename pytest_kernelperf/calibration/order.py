@@ -22,14 +22,16 @@ class Order(msgspec.Struct, frozen=True):
     Attributes:
         sizes: Slowdowns to dial, as fractions; empty where they are dialled already.
         dialled: The file of dialled slowdowns: written where `sizes` are given, else read.
-        record: The record of slowed measurements.
-        seed: Of the order in which the sizes are measured.
+        record: The record of slowed measurements; "" for none.
+        seed: Of the order in which tests and sizes are measured.
+        turn: Descriptor of the connection by which it is told to begin; None: at once.
     """
 
     dialled: str
     sizes: tuple[float, ...] = ()
     record: str = ""
     seed: int = 0
+    turn: int | None = None
 
 
 class CaseDiallings(msgspec.Struct, frozen=True):

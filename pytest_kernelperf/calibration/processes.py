@@ -1,5 +1,5 @@
 """
-Runs one fresh pytest process: bounded in time, ended with all that it started, silent.
+Fresh pytest processes: bounded in time, ended with all that they started, silent.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import Pipe
 from pathlib import Path
 from types import FrameType
 
@@ -24,39 +25,82 @@ class CutOffError(Exception):
     """
 
 
-def run_pytest(
-    arguments: Sequence[str], environment: Mapping[str, str], log: Path, seconds: float | None
-) -> int:
+class FreshPytest:
     """
-    Run pytest in a fresh process and return its exit status.
+    One fresh pytest process, which collects and then waits for its turn.
 
     Args:
         arguments: pytest's.
-        environment: Variables to set besides this process's own.
+        environment: Variables to set besides this process's own, by the descriptor of the
+            connection at whose other end the process awaits its turn (turn.py).
         log: Gets everything that it writes.
-        seconds: How long it may take; None for ever.
-
-    Raises:
-        CutOffError: If it took longer. KeyboardInterrupt passes through. Either way the process and
-            its children are gone then.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-            # Ctrl-C is for us: we end it, and its children with it.
-            start_new_session=True,
-        )
+
+    def __init__(
+        self, arguments: Sequence[str], environment: Callable[[int], Mapping[str, str]], log: Path
+    ) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._connection, theirs = Pipe()
+        with theirs, log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pytest", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment(theirs.fileno())},
+                pass_fds=(theirs.fileno(),),
+                # Ctrl-C is for us: we end it, and its children with it.
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """
+        Its number.
+        """
+        return self._process.pid
+
+    def await_ready(self, seconds: float | None) -> None:
+        """
+        Wait until it has collected, or has ended before that, or so many seconds are over.
+        """
+        self._connection.poll(seconds)
+
+    def run(self, seconds: float | None, family: Sequence[int]) -> int:
+        """
+        Give it its turn, wait for its end and that of all that it started; return its exit status.
+
+        Args:
+            seconds: How long it may take; None for ever.
+            family: Processes that may be on the card and only wait.
+
+        Raises:
+            CutOffError: If it took longer.
+        """
+        with contextlib.suppress(OSError):  # It ended before; its status tells.
+            self._connection.send(tuple(family))
         try:
-            return process.wait(seconds)
+            return self._process.wait(seconds)
         except subprocess.TimeoutExpired as error:
             raise CutOffError(f"took longer than {seconds:.0f} s") from error
         finally:
-            _end(process)
+            self.end()
+
+    def end(self) -> None:
+        """
+        End it and all that it started, unless that was done.
+        """
+        if self._connection.closed:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._process.poll() is not None:
+                break
+            _signal_group(self.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_S)
+        # What it started and left behind is in its group still.
+        _signal_group(self.pid, signal.SIGKILL)
+        self._connection.close()
 
 
 @contextlib.contextmanager
@@ -87,17 +131,6 @@ def last_lines(log: Path) -> str:
     """
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            break
-        _signal_group(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE_S)
-    # What it started and left behind is in its group still.
-    _signal_group(process.pid, signal.SIGKILL)
 
 
 def _signal_group(group: int, number: int) -> None:
