@@ -2,7 +2,8 @@
 Warp-specialised attention forward for Hopper (sm_90), written in Gluon for Triton 3.6.
 
 Per program: one producer warp streams Q, K and V tiles into shared memory with TMA
-(``forward_hopper_rings.py``); ``CONSUMERS`` warpgroups of 128 threads each own 64 query rows and compute, with the online softmax,
+(``forward_hopper_rings.py``); ``CONSUMERS`` warpgroups of 128 threads each own 64 query rows and
+compute, with the online softmax,
 
     S_j = Q K_j^T,  m = max(m, rowmax(S_j)),  P_j = exp2(c S_j - c m),
     O = O * exp2(c (m_old - m)) + P_j V_j
