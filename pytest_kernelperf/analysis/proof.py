@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_kernelperf.analysis.rates import Rate, total
@@ -209,8 +209,18 @@ def joined(proofs: Sequence[Proof]) -> Proof:
         first,
         date=max(each.date for each in proofs),
         cases=tuple(case for each in proofs for case in each.cases),
-        left_out=tuple(text for each in proofs for text in each.left_out),
+        left_out=(*(text for each in proofs for text in each.left_out), *_versions(proofs)),
     )
+
+
+def _versions(proofs: Sequence[Proof]) -> Iterator[str]:
+    """
+    Yield what was measured with several versions, and which.
+    """
+    for name in sorted({name for each in proofs for name in each.versions}):
+        found = sorted({each.versions.get(name, "none") for each in proofs})
+        if len(found) > 1:
+            yield f"one version of {name}: measured with {', '.join(found)}"
 
 
 def lost(kept: Proof, new: Proof) -> str:

@@ -161,14 +161,16 @@ def _prepare(
     processes = entry.reference.processes if entry else ()
     cards = {each.environment.card for each in measurement.processes}
     own = tuple(each for each in processes if each.environment.card in cards)
-    chosen = own or processes
+    # One unknown card among the candidate's is enough: its difference is in the mean.
+    is_known = cards <= {each.environment.card for each in own}
+    chosen = own if is_known else processes
     difference = None
     if entry is not None:
         difference = find_difference(measurement, replace(entry.reference, processes=chosen))
     return _Sides(
         measurement=measurement,
         baseline=chosen,
-        other_card=bool(chosen) and not own,
+        other_card=bool(chosen) and not is_known,
         difference=difference,
         seen=gather(measurement.processes, chosen),
         limits=limits,

@@ -121,7 +121,6 @@ def _calibrated(ctx: click.Context, out: Path, request: Request) -> Proof:
         try:
             Course(folder, request, _say).run()
         except KeyboardInterrupt:
-            folder.clear()
             _say(
                 f"interrupted: {len(folder.numbers())} of {request.processes} processes are "
                 f"recorded in {out}; the same command goes on there"

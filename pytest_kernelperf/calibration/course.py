@@ -100,9 +100,12 @@ class Course:
         manifest = self._with_code(self._folder.begin(self._request.asked))
         self._folder.clear()
         with processes.terminate_as_interrupt():
-            if manifest.machine is None:
-                manifest = self._prepare(manifest)
-            self._repeat(manifest)
+            try:
+                if manifest.machine is None:
+                    manifest = self._prepare(manifest)
+                self._repeat(manifest)
+            finally:
+                self._folder.clear()
 
     def _prepare(self, manifest: Manifest) -> Manifest:
         """

@@ -138,7 +138,8 @@ def _lined_up(
     """
     Return a series per case, and what was left out.
     """
-    keys = dict.fromkeys(key for process in taken for key in process.unslowed)
+    # Sorted, since each process has its own order.
+    keys = sorted({key for process in taken for key in process.unslowed})
     series, left_out = [], []
     for key in keys:
         present = [each for each in taken if key in each.unslowed]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from measured import CASE
 
-from pytest_kernelperf.analysis.proof import CaseProof, Injected, Proof, lost
+from pytest_kernelperf.analysis.proof import CaseProof, Injected, Proof, joined, lost
 from pytest_kernelperf.analysis.rates import Rate
 
 OTHER = replace(CASE, test="test_other")
@@ -73,3 +73,13 @@ def test_one_that_proves_as_much_or_more_lacks_nothing(more) -> None:
     new = proof(case_proof(processes=20), case_proof(case=OTHER), *more)
 
     assert "" == lost(KEPT, new)
+
+
+def test_what_was_measured_with_several_versions_is_named_where_taken_together() -> None:
+    first = replace(KEPT, versions={"torch": "2.11.0", "triton": "3.6.0"}, left_out=("a",))
+    second = replace(KEPT, versions={"torch": "2.12.0", "triton": "3.6.0"})
+
+    assert ("a", "one version of torch: measured with 2.11.0, 2.12.0") == joined(
+        [first, second]
+    ).left_out
+    assert ("a", "a") == joined([first, first]).left_out

@@ -392,6 +392,21 @@ def test_a_two_percent_difference_between_cards_is_no_regression() -> None:
     assert (Status.UNCHANGED, "OTHER_CARD") == (verdict.status, verdict.reason)
 
 
+def test_one_unknown_card_among_the_candidates_is_judged_with_the_card_term() -> None:
+    """
+    Its own difference, 2 % here, is in the mean: without the term it would be a regression.
+    """
+    known = [a_process(BASE_US * 1.012, name=name) for name in ("a", "b")]
+    unknown = [a_process(BASE_US * 1.03, card="GPU-2", name=name) for name in ("c", "d", "e")]
+
+    verdict = judged(a_measurement(*known, *unknown), a_reference(sd=0.001))
+
+    assert "OTHER_CARD" == verdict.reason
+    assert Status.REGRESSED is not verdict.status
+    alone = [replace(each, environment=known[0].environment) for each in unknown]
+    assert Status.REGRESSED is judged(a_measurement(*known, *alone), a_reference(sd=0.001)).status
+
+
 def test_memory_bound_kernels_regress_although_the_clock_fell_a_little() -> None:
     verdict = judged(slower(0.05, 3, clock_mhz=1960.0), a_reference())
 
