@@ -39,8 +39,8 @@ class Findings:
         noisier: The candidate's rounds scatter far more than the baseline's.
         enough_samples: False where the percentile lies in a tail that the samples do not reach.
         reservation: OTHER_CARD or PROVISIONAL, which widened the interval or the margin.
-        one_process: A single process of the candidate speaks for a change, if any: it can't tell a
-            changed kernel from an odd process.
+        too_few_agree: One process of the candidate, or a few of several, speak for a change: they
+            can't tell a changed kernel from odd processes.
     """
 
     problem: str | None = None
@@ -53,7 +53,7 @@ class Findings:
     noisier: bool = False
     enough_samples: bool = True
     reservation: Reason | None = None
-    one_process: bool = False
+    too_few_agree: bool = False
 
 
 def decide(found: Findings) -> tuple[Status, str]:
@@ -94,7 +94,7 @@ def _is_faster(found: Findings) -> bool:
 def _blocker(found: Findings) -> Reason | None:
     if not found.enough_samples:
         return Reason.TOO_FEW_SAMPLES
-    return found.excuse or (Reason.ONE_PROCESS if found.one_process else None)
+    return found.excuse or (Reason.ONE_PROCESS if found.too_few_agree else None)
 
 
 def _doubt(found: Findings) -> str | None:
@@ -107,7 +107,7 @@ def _doubt(found: Findings) -> str | None:
         if found.noisier:
             return Reason.NOISIER_THAN_BASELINE.value
         return _reserved(found, Reason.STRADDLES_MARGIN)
-    if found.one_process and _is_faster(found):
+    if found.too_few_agree and _is_faster(found):
         # Else a lucky process would become the reference, and every later one a regression.
         return Reason.ONE_PROCESS.value
     if found.target is TargetResult.INSIDE:

@@ -31,6 +31,21 @@ def tail_probability(processes: int) -> float:
     return _TAIL[next((look for look in LOOKS if look >= processes), FULL_PLAN)]
 
 
+def enough_agree(agreeing: int, processes: int) -> bool:
+    """
+    Return whether so many of the candidate's processes may call it slower, or faster.
+
+    Three; all, but never one alone, where there are fewer. Processes that fall into two modes
+    scatter so that the suite's variance outweighs their own, and a few that are far off would
+    move the whole interval.
+
+    Args:
+        agreeing: Those that alone lie beyond the margin, on the side of the change.
+        processes: Candidate processes there are.
+    """
+    return agreeing >= min(max(processes, 2), 3)
+
+
 def wants_more(verdicts: Sequence[Verdict], processes: int) -> int:
     """
     Return how many candidate processes to have next: `processes` itself once all is decided.

@@ -32,6 +32,7 @@ class Story:
         settled_by: Candidate processes that would decide; None if no number would.
         baseline_processes: On this card, or on all where this card has none.
         candidate_processes: With at least one kept sample.
+        agreeing: Those of them that alone lie beyond the margin, on the side of the change.
         samples: Kept, of all rounds.
     """
 
@@ -54,6 +55,7 @@ class Story:
     seen: Circumstances | None = None
     baseline_processes: int = 0
     candidate_processes: int = 0
+    agreeing: int = 0
     other_card: bool = False
     samples: int = 0
     elsewhere: Sequence[str] = ()
@@ -105,14 +107,15 @@ def _one_process(story: Story) -> str:
     more = next_look(story.candidate_processes) - story.candidate_processes
     return (
         f"{_subject(story)} looks {'slower' if change > 0 else 'faster'} than the baseline by more "
-        f"than the margin ({_numbers(story)}), but one process can't tell a changed kernel from an "
-        f"odd process{_outvoted(story)}{_more_processes(more)}"
+        f"than the margin ({_numbers(story)}), but {_who_says_so(story)} can't tell a changed "
+        f"kernel from an odd process{_more_processes(more)}"
     )
 
 
-def _outvoted(story: Story) -> str:
-    others = story.candidate_processes - 1
-    return f", and of {others + 1} only one is beyond it" if others else ""
+def _who_says_so(story: Story) -> str:
+    if story.candidate_processes == 1:
+        return "one process"
+    return f"the {story.agreeing} of {story.candidate_processes} processes that are beyond it"
 
 
 def _more_processes(more: int) -> str:

@@ -13,6 +13,7 @@ from pytest_kernelperf.analysis.comparability import Difference, find_difference
 from pytest_kernelperf.analysis.decision import Findings, TargetResult, decide
 from pytest_kernelperf.analysis.evidence import Circumstances, excuse, gather
 from pytest_kernelperf.analysis.intervals import enclosing_interval_us
+from pytest_kernelperf.analysis.looks import enough_agree
 from pytest_kernelperf.analysis.margins import (
     MIN_PROCESSES,
     default_margin,
@@ -211,7 +212,8 @@ def _findings(sides: _Sides, row: _Row) -> Findings:
         noisier=compared.change.noisier if compared else False,
         enough_samples=row.own is not None or band(row.percentile) == CENTER,
         reservation=_reservation(sides, row.baseline_processes),
-        one_process=compared is not None and compared.agreeing < 2,
+        too_few_agree=compared is not None
+        and not enough_agree(compared.agreeing, row.candidate_processes),
     )
 
 
@@ -237,6 +239,7 @@ def _story(sides: _Sides, row: _Row, status: Status, reason: str) -> Story:
         seen=sides.seen,
         baseline_processes=row.baseline_processes,
         candidate_processes=row.candidate_processes,
+        agreeing=compared.agreeing if compared else 0,
         other_card=sides.other_card,
         samples=_samples(sides.measurement),
         elsewhere=sides.elsewhere,
@@ -281,8 +284,6 @@ def _compare(
 def _agreeing(
     candidate: Sequence[ProcessLogs], baseline_us: float, change: float, margin: float
 ) -> int:
-    # Of two processes one that is far off moves the whole interval: their own scatter has a single
-    # degree of freedom, and the suite's outweighs it.
     side = math.copysign(1.0, change)
     own = (math.expm1(each.mean - math.log(baseline_us)) for each in candidate)
     return sum(side * each > margin for each in own)

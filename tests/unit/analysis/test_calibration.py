@@ -117,7 +117,7 @@ def look_by_look(
             change=change.interval,
             margin=margin,
             noisier=change.noisier,
-            one_process=count == 1,
+            too_few_agree=count == 1,
         )
         status, _ = decide(found)
         covered = change.interval.low <= truth <= change.interval.high

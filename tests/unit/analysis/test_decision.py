@@ -55,22 +55,22 @@ def found(change: Interval | None = SAME, **rest: Any) -> Findings:
         (found(SAME, excuse=Reason.FOREIGN_PROCESS), Status.UNCHANGED, "WITHIN_MARGIN"),
         (found(UNSURE, excuse=Reason.CLOCK_MOVED), Status.INCONCLUSIVE, "STRADDLES_MARGIN"),
         # One process.
-        (found(SLOWER, one_process=True), Status.INCONCLUSIVE, "ONE_PROCESS"),
-        (found(FASTER, one_process=True), Status.INCONCLUSIVE, "ONE_PROCESS"),
-        (found(SAME, one_process=True), Status.UNCHANGED, "WITHIN_MARGIN"),
-        (found(UNSURE, one_process=True), Status.INCONCLUSIVE, "STRADDLES_MARGIN"),
+        (found(SLOWER, too_few_agree=True), Status.INCONCLUSIVE, "ONE_PROCESS"),
+        (found(FASTER, too_few_agree=True), Status.INCONCLUSIVE, "ONE_PROCESS"),
+        (found(SAME, too_few_agree=True), Status.UNCHANGED, "WITHIN_MARGIN"),
+        (found(UNSURE, too_few_agree=True), Status.INCONCLUSIVE, "STRADDLES_MARGIN"),
         (
-            found(SLOWER, one_process=True, reservation=Reason.PROVISIONAL),
+            found(SLOWER, too_few_agree=True, reservation=Reason.PROVISIONAL),
             Status.INCONCLUSIVE,
             "ONE_PROCESS",
         ),
         (
-            found(SLOWER, one_process=True, excuse=Reason.CLOCK_MOVED),
+            found(SLOWER, too_few_agree=True, excuse=Reason.CLOCK_MOVED),
             Status.INCONCLUSIVE,
             "CLOCK_MOVED",
         ),
         (
-            found(SLOWER, one_process=True, target=TargetResult.MISSED),
+            found(SLOWER, too_few_agree=True, target=TargetResult.MISSED),
             Status.MISSED_TARGET,
             "ABOVE_TARGET",
         ),
@@ -149,7 +149,7 @@ anything = st.builds(
     excuse=excuses,
     noisier=st.booleans(),
     enough_samples=st.booleans(),
-    one_process=st.booleans(),
+    too_few_agree=st.booleans(),
     reservation=st.sampled_from([None, Reason.OTHER_CARD, Reason.PROVISIONAL]),
 )
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from measured import a_measurement, a_process, a_reference, a_round, environment, judged
 
+from pytest_kernelperf.analysis.noise import Noise, Prior, time_scale
 from pytest_kernelperf.model import Measurement, Process, Round, Status
 
 SEEDS = range(20)
@@ -147,3 +148,31 @@ def test_one_process_in_a_slow_mode_is_never_a_regression(processes: int, slower
         run = a_measurement(*(a_process(each, name=f"c{i}") for i, each in enumerate(levels)))
 
         assert Status.REGRESSED is not judged(run, a_reference(LEVEL_US)).status, seed
+
+
+@pytest.mark.parametrize(("odd", "processes"), [(1, 2), (2, 3), (2, 4), (2, 5)])
+def test_a_few_processes_far_off_are_not_a_regression_and_the_others_are_told(odd, processes):
+    """
+    Twice as slow: the suite's variance outweighs their own scatter, so the whole interval moves.
+    """
+    levels = [LEVEL_US * (2.0 if number < odd else 1.0) for number in range(processes)]
+    run = a_measurement(*(a_process(each, name=f"c{i}") for i, each in enumerate(levels)))
+    quiet = Noise(priors=((("device", 50.0, time_scale(LEVEL_US)), Prior(0.002**2, 12.0)),))
+
+    verdict = judged(run, a_reference(LEVEL_US, processes=5), noise=quiet)
+
+    assert (Status.INCONCLUSIVE, "ONE_PROCESS") == (verdict.status, verdict.reason)
+    assert f"the {odd} of {processes} processes that are beyond it can't tell" in verdict.sentence
+    assert verdict.change_interval.low > verdict.margin
+
+
+@pytest.mark.parametrize("processes", [2, 3, 5])
+def test_processes_that_agree_are_a_regression(processes: int) -> None:
+    """
+    The most dissent that five allow.
+    """
+    others = max(processes - 3, 0)
+    levels = [LEVEL_US * (1.0 if number < others else 2.0) for number in range(processes)]
+    run = a_measurement(*(a_process(each, name=f"c{i}") for i, each in enumerate(levels)))
+
+    assert Status.REGRESSED is judged(run, a_reference(LEVEL_US)).status
