@@ -1,273 +1,219 @@
 """
-Proves `--kernelperf-against` on this card: identical code stays quiet, a 2 % slower tree fails.
+Proves `--kernelperf-against` on this card: identical kernels stay quiet, a 2 % slower one fails.
 
-    python benchmarks/against_evidence.py FOLDER --out FILE --budget-seconds 550
+    python benchmarks/against_evidence.py FOLDER --runs 20 --budget-seconds 550 --tar FILE
 
-In FOLDER a git repository is made with flashcore_kernels and its perf test: the branch `before`,
-`identical` (another commit, same code) and `slowed` (the kernel walks extra multiply-adds, sized by
-`compare` to about 2 % at two shapes). Each repetition checks one branch out and is one fresh
-`pytest --kernelperf --kernelperf-against before`: two shapes of `slowed`, all nine of `identical`.
-FILE gets everything, after each repetition; a later call with the same FILE goes on where it ended
-and keeps the sizes.
+In FOLDER a git repository is made with flashcore_kernels and its perf test. Its branch `before` has
+them as they are. In `slowed`, calls of two shapes go to a copy whose kernel walks extra
+multiply-adds, sized by `compare` to 1.95 to 2.2 %; calls of all other shapes go where they went, to
+the same machine code. Each repetition is one fresh `pytest --kernelperf --kernelperf-against
+before` over one of the two slowed shapes and three others, in turn: 20 of them judge 20 slowdowns
+and 60 identical kernels. While one repetition measures, the next one imports.
+
+FOLDER/summary.json is written after each repetition, and so is FILE, with it and every repetition's
+record. A later call with the same FOLDER goes on where this ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
-import time
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import gate_evidence
 import slowed
+from evidence_runs import (
+    Budget,
+    Ended,
+    counts,
+    gate_test,
+    line_of,
+    load,
+    pack,
+    relay,
+    save,
+    shape_of,
+    size_said,
+    verdicts,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
-SIZED = [(256, 32), (512, 32)]
-BASE = "before"
-RUN_LIMIT_S = 280
+SLOWED = [(256, 32), (512, 32)]
+SAME = [(128, 8), (128, 16), (128, 32), (256, 8), (256, 16), (512, 8), (512, 16)]
+SAME_PER_RUN = 3
+BASE, BRANCH = "before", "slowed"
+#: What `compare` must confirm.
+RANGE = (0.0195, 0.022)
+_FILE = "tests/perf/test_attention.py"
+#: Appended to the package: other shapes pay a look-up on the host, which no device time holds.
+_DETOUR = """
+import flashcore_slowed
+
+_attention = attention
+flashcore_slowed.extra_steps.update({steps!r})
+
+
+def attention(q, *args, **kwargs):
+    is_slowed = (q.shape[2], q.shape[0]) in flashcore_slowed.extra_steps
+    return (flashcore_slowed.attention if is_slowed else _attention)(q, *args, **kwargs)
+"""
 
 
 def main() -> int:
+    """
+    Prepare what is missing in the folder, repeat, and show.
+    """
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--slowed", type=int, default=20, help="runs of the slowed branch, in all")
-    parser.add_argument("--identical", type=int, default=7, help="runs of the identical branch")
+    parser.add_argument("--runs", type=int, default=20, help="repetitions, in all")
     parser.add_argument("--budget-seconds", type=float, default=550)
-    arguments = parser.parse_args()
-    started = time.monotonic()
-    found = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"runs": []}
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    slowed.make(arguments.folder)
-    found.setdefault("sizes", None)
-    if found["sizes"] is None:
-        found["sizes"] = size_slowdowns(arguments.folder)
-        save(found, arguments.out)
-    repository = make_repository(arguments.folder, found["sizes"])
-    longest = {"slowed": 0.0, "identical": 0.0}
-    for branch in order(found["runs"], arguments.slowed, arguments.identical):
-        left = arguments.budget_seconds - (time.monotonic() - started)
-        if left < max(1.2 * longest[branch], 30):
-            print(f"stopped after {len(found['runs'])} runs: the budget is spent")
+    parser.add_argument("--tar", type=Path, help="archive of the summary and all records")
+    given = parser.parse_args()
+    budget = Budget(given.budget_seconds)
+    folder = given.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    found = load(folder / "summary.json")
+    wanted = {f"{BRANCH} {s}x{b}": slowed.Wanted(s, b, *RANGE) for s, b in SLOWED}
+    found["sizes"] = slowed.size(folder, wanted)
+    repository = make_repository(folder, found["sizes"])
+    numbers = range(len(found["runs"]), given.runs)
+    commands = [command(folder, number) for number in numbers]
+    for number, ended in zip(numbers, relay(commands, repository, budget), strict=False):
+        found["runs"].append(run_of(folder, number, ended))
+        save(found, folder / "summary.json")
+        if given.tar:
+            pack(folder, ("summary.json", "run*.run.gz"), given.tar)
+        if all(run["problem"] for run in found["runs"][-2:]):
             break
-        run = one_run(repository, branch)
-        longest[branch] = max(longest[branch], run["seconds"])
-        found["runs"].append(run)
-        save(found, arguments.out)
-    show(found)
+    print("\n".join(table(found["runs"], found["sizes"])))
     return 0
 
 
-def order(runs: list[dict], slowed_runs: int, identical_runs: int) -> list[str]:
+def shapes_of(number: int) -> list[tuple[int, int]]:
     """
-    Return the branches still to run, mixed, so that a budget that ends early has some of each.
+    Return the shapes of one repetition, the slowed one first.
     """
-    done = Counter(run["branch"] for run in runs)
-    left = {
-        "slowed": slowed_runs - done["slowed"],
-        "identical": identical_runs - done["identical"],
-    }
-    places = [
-        ((number + 0.5) / count, branch)
-        for branch, count in left.items()
-        for number in range(count)
-    ]
-    return [branch for _, branch in sorted(places)]
+    start = SAME_PER_RUN * number
+    same = [SAME[(start + at) % len(SAME)] for at in range(SAME_PER_RUN)]
+    return [SLOWED[number % len(SLOWED)], *same]
 
 
-def size_slowdowns(folder: Path) -> dict[str, dict[str, float]]:
+def make_repository(folder: Path, sizes: Mapping[str, Mapping[str, float]]) -> Path:
     """
-    Find the chain lengths for about 2 %, in a process of its own so that the card is free after.
-    """
-    script = (
-        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'benchmarks')!r}]\n"
-        "import against_evidence, json, pathlib\n"
-        f"sizes = against_evidence.sizes_in_this_process(pathlib.Path({str(folder)!r}))\n"
-        "print('SIZES ' + json.dumps(sizes))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=240
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("SIZES ")]
-    if not lines:
-        raise SystemExit(f"sizing failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return json.loads(lines[-1].removeprefix("SIZES "))
-
-
-def sizes_in_this_process(folder: Path) -> dict[str, dict[str, float]]:
-    """
-    The work of `size_slowdowns`: per shape the chain's length, the change and its interval.
-    """
-    module = slowed.load(folder)
-    return {
-        f"{seqlen}x{batch}": gate_evidence._dial(module, seqlen, batch, 0.0205, 0.0195, 0.022)
-        for seqlen, batch in SIZED
-    }
-
-
-def make_repository(folder: Path, sizes: dict[str, dict[str, float]]) -> Path:
-    """
-    Write the repository with its three branches.
+    Write the repository with its two branches, `slowed` checked out.
     """
     home = folder / "repository"
     shutil.rmtree(home, ignore_errors=True)
     (home / "tests" / "perf").mkdir(parents=True)
-    git(home, "init", "-q", "-b", BASE)
+    _git(home, "init", "-q", "-b", BASE)
     (home / ".gitignore").write_text("__pycache__/\n")
     (home / "pyproject.toml").write_text("[project]\nname = 'evidence'\nversion = '0'\n")
-    (home / "tests" / "perf" / "test_attention.py").write_text(
-        gate_evidence._replaced(
-            gate_evidence.TEST.read_text(),
-            'percentiles=(50, 95, 99), timer=("device", "launch"),',
-            'percentiles=(50,), timer="device",',
-        )
-    )
-    package = home / slowed.SOURCE.name
-    shutil.copytree(slowed.SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    commit(home, "the package as it is")
-    git(home, "checkout", "-q", "-b", "identical")
-    (home / "notes.txt").write_text("The same code.\n")
-    commit(home, "a commit that changes no code")
-    git(home, "checkout", "-q", "-b", "slowed", BASE)
-    slow_down(package, folder / slowed.NAME, sizes)
-    commit(home, "extra multiply-adds at two shapes")
+    (home / _FILE).write_text(gate_test())
+    _copy(slowed.SOURCE, home / slowed.SOURCE.name)
+    _commit(home, "the package as it is")
+    _git(home, "checkout", "-q", "-b", BRANCH)
+    _copy(folder / slowed.NAME, home / slowed.NAME)
+    steps = {
+        (seqlen, batch): int(sizes[f"{BRANCH} {seqlen}x{batch}"]["steps"])
+        for seqlen, batch in SLOWED
+    }
+    with (home / slowed.SOURCE.name / "__init__.py").open("a") as file:
+        file.write(_DETOUR.format(steps=steps))
+    _commit(home, "extra multiply-adds at two shapes")
     return home
 
 
-def slow_down(package: Path, source: Path, sizes: dict[str, dict[str, float]]) -> None:
-    """
-    Put the slowed package in the place of the package, under its name.
-    """
-    shutil.rmtree(package)
-    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
-    # The names of its operators, as they were.
-    shutil.copy(slowed.SOURCE / "op.py", package / "op.py")
-    chosen = {
-        tuple(int(number) for number in shape.split("x")): int(size["steps"])
-        for shape, size in sizes.items()
-    }
-    with (package / "attention.py").open("a") as file:
-        file.write(f"\n\nextra_steps.update({chosen!r})\n")
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def one_run(repository: Path, branch: str) -> dict[str, object]:
-    """
-    Measure one branch against the base; return its verdicts.
-    """
-    git(repository, "checkout", "-q", branch)
-    document = repository.parent / "run.json"
-    document.unlink(missing_ok=True)
-    tests = "tests/perf/test_attention.py"
-    chosen = [f"{tests}::test_attention[{seqlen}-{batch}]" for seqlen, batch in SIZED]
-    begin = time.monotonic()
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--kernelperf"),
-            *("--kernelperf-against", BASE, "--kernelperf-json", str(document)),
-            *(chosen if branch == "slowed" else [tests, "-k", "test_attention and not cpu"]),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=RUN_LIMIT_S,
-        # Behind the repository's own folder, which pytest was started in.
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
-        cwd=repository,
-    )
-    seconds = time.monotonic() - begin
-    if not document.exists():
-        raise SystemExit(f"a run failed:\n{done.stdout[-3000:]}{done.stderr[-2000:]}")
-    verdicts = [
-        {
-            "test": measurement["test"],
-            "pairs": len(measurement["against"]["processes"]),
-            "missing": measurement["against"]["missing"],
-            "notes": measurement["notes"],
-            **{key: verdict[key] for key in ("status", "reason", "change", "change_interval")},
-            **{key: verdict[key] for key in ("margin", "time_us", "baseline_us")},
-        }
-        for measurement in json.loads(document.read_text())["measurements"]
-        for verdict in measurement["verdicts"]
-        if verdict["judged"]
-    ]
-    print(f"{branch}: {dict(Counter(one['status'] for one in verdicts))} in {seconds:.0f} s")
-    return {
-        "branch": branch,
-        "exit_status": done.returncode,
-        "seconds": seconds,
-        "verdicts": verdicts,
-        "tail": done.stdout[-1500:],
-    }
+def _commit(repository: Path, message: str) -> None:
+    _git(repository, "add", "-A")
+    _git(repository, "-c", "user.name=e", "-c", "user.email=e@e", "commit", "-q", "-m", message)
 
 
-def commit(repository: Path, message: str) -> None:
-    git(repository, "add", "-A")
-    git(repository, "-c", "user.name=e", "-c", "user.email=e@e", "commit", "-q", "-m", message)
-
-
-def git(repository: Path, *words: str) -> None:
+def _git(repository: Path, *words: str) -> None:
     subprocess.run(["git", *words], cwd=repository, check=True)
 
 
-def save(found: dict[str, object], path: Path) -> None:
+def command(folder: Path, number: int) -> list[str]:
     """
-    Write everything so far, with its summary.
+    Return pytest's arguments for one repetition.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found | {"summary": summarise(found["runs"])}, indent=1) + "\n")
+    return [
+        *("--kernelperf-against", BASE),
+        *("--kernelperf-json", str(folder / f"run{number}.json")),
+        *("--kernelperf-record", str(folder / f"run{number}.run.gz")),
+        *(f"{_FILE}::test_attention[{seqlen}-{batch}]" for seqlen, batch in shapes_of(number)),
+    ]
 
 
-def summarise(runs: list[dict]) -> dict[str, object]:
+def run_of(folder: Path, number: int, ended: Ended) -> dict[str, Any]:
     """
-    Count verdicts per branch and test, and runs of the slowed branch that failed.
+    Return what one repetition brought; with a problem if verdicts are missing.
     """
-    rows: dict[str, dict[str, object]] = {}
-    for branch in ("slowed", "identical"):
-        verdicts = [each for run in runs if run["branch"] == branch for each in run["verdicts"]]
-        for test in dict.fromkeys(each["test"] for each in verdicts):
-            own = [each for each in verdicts if each["test"] == test]
-            changes = [each["change"] for each in own if each["change"] is not None]
-            rows[f"{branch} {test}"] = {
-                "statuses": Counter(f"{each['status']} {each['reason']}" for each in own),
-                "pairs": Counter(str(each["pairs"]) for each in own),
-                "median_change": statistics.median(changes) if changes else None,
-                "median_margin": statistics.median(each["margin"] for each in own),
-            }
+    document = folder / f"run{number}.json"
+    rows = verdicts(json.loads(document.read_text())) if document.exists() else []
+    same = same_code(folder / f"run{number}.run.gz") if rows else {}
+    slow = {f"{seqlen}x{batch}" for seqlen, batch in SLOWED}
+    rows = [
+        {**row, "is_slowed": row["shape"] in slow, "same_code": same.get(row["shape"])}
+        for row in rows
+        if row["processes"]
+    ]
+    said = counts(f"{row['shape']} {row['status']}" for row in rows)
+    print(f"run {number}: {ended.seconds:.1f} s; {said or ended.output}", flush=True)
+    is_whole = len(rows) == 1 + SAME_PER_RUN
     return {
-        "runs": Counter(run["branch"] for run in runs),
-        "failed": Counter(run["branch"] for run in runs if run["exit_status"] == 1),
-        "comparisons": Counter(run["branch"] for run in runs for _ in run["verdicts"]),
-        "regressed": Counter(
-            run["branch"]
-            for run in runs
-            for each in run["verdicts"]
-            if each["status"] == "REGRESSED"
-        ),
-        "rows": rows,
+        "number": number,
+        "status": ended.status,
+        "seconds": ended.seconds,
+        "problem": None if is_whole else f"exit status {ended.status}: {ended.output}",
+        "verdicts": rows,
     }
 
 
-def show(found: dict[str, object]) -> None:
+def same_code(record: Path) -> dict[str, bool]:
     """
-    Print the summary as a table.
+    Return, by shape, whether both sides' kernels carry the same digests of machine code.
     """
-    summary = summarise(found["runs"])
-    for shape, size in found["sizes"].items():
-        print(f"{shape}: {size['change']:+.2%} ({size['low']:+.2%} to {size['high']:+.2%})")
-    for name, row in summary["rows"].items():
-        change = "-" if row["median_change"] is None else f"{row['median_change']:+.2%}"
-        print(f"{name:45} {change:>8} {dict(row['statuses'])} pairs {dict(row['pairs'])}")
-    for branch, runs in summary["runs"].items():
-        print(
-            f"{branch}: {summary['failed'][branch]} of {runs} runs failed, "
-            f"{summary['regressed'][branch]} of {summary['comparisons'][branch]} REGRESSED"
+    from pytest_kernelperf.store.runs import read_run
+
+    found = {}
+    for one in read_run(record).recorded:
+        other = one.against.measurement if one.against else None
+        now = [kernel.code_hash for kernel in one.measurement.kernels]
+        before = [kernel.code_hash for kernel in other.kernels] if other else []
+        found[shape_of(one.measurement.case.test)] = bool(now) and all(now) and now == before
+    return found
+
+
+def table(runs: Sequence[Mapping[str, Any]], sizes: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """
+    Return what was found: of each kind in all, then of each shape.
+    """
+    whole = [run for run in runs if not run["problem"]]
+    if not whole:
+        return ["no runs", *(str(run["problem"]) for run in runs)]
+    mean_s = statistics.mean(run["seconds"] for run in whole)
+    lines = [f"{len(whole)} runs of {len(runs)}, {mean_s:.1f} s each"]
+    every = [row for run in whole for row in run["verdicts"]]
+    for is_slowed, name in ((True, "slowed"), (False, "identical")):
+        own = [row for row in every if row["is_slowed"] is is_slowed]
+        same = sum(bool(row["same_code"]) for row in own)
+        lines.append(
+            f"{name}: of {len(own)} {counts(row['status'] for row in own)}; {same} with the same "
+            "machine code on both sides"
         )
+        for shape in dict.fromkeys(row["shape"] for row in own):
+            rows = [row for row in own if row["shape"] == shape]
+            lines.append(f"  {shape:7} {line_of(rows)}{size_said(sizes.get(f'{BRANCH} {shape}'))}")
+    return lines
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -3,32 +3,33 @@ How often one comparison calls equal kernels different, and how often it finds 2
 
     python benchmarks/compare_rates.py --pairs 200 --slower 100 --out compare_rates.json
 
-Each pair is what one `kernelperf.compare` measures: two callables, ten rounds of ten samples in
-turn, every round with new copies and a new graph. Extra work is real: more sequences or elements.
-Needs an H100; prints a line per kind of kernel, writes every ratio.
+Each comparison is what one `kernelperf.compare` measures: ten rounds of ten samples in turn, every
+round with new copies and a new graph. It holds a kernel beside itself, every second one beside 2 %
+more work too. Extra work is real: more sequences or elements. Needs an H100; prints a line per kind
+of kernel, writes every ratio after each comparison, and goes on where the file ends.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
+import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from evidence_runs import Budget, counts, load, save
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flashcore_kernels import attention
 from pytest_kernelperf.analysis import compare
 from pytest_kernelperf.measure import Job, Subject, measure_interleaved
-from pytest_kernelperf.model import Case, Ratio, Standing
+from pytest_kernelperf.model import Case
 
 
 @dataclass(frozen=True)
@@ -87,75 +88,96 @@ def _layer_norm(x: Any) -> Any:
     return torch.nn.functional.layer_norm(x.view(-1, 4096), (4096,))
 
 
-def pair(kind: Kind, larger: bool) -> Ratio:
+def names_of(number: int, pairs: int, slower: int) -> tuple[str, ...]:
     """
-    Measure a kernel beside itself, or beside itself with 2 % more to do.
+    Return what one comparison holds beside the reference, so that its number tells all of it.
+
+    Slowdowns are spread evenly over the comparisons: a budget that ends early has some of each.
     """
-    size = kind.larger if larger else kind.size
+    begun = number * slower // pairs
+    return ("equal", "larger") if (number + 1) * slower // pairs > begun else ("equal",)
+
+
+def compared(kind: Kind, names: Sequence[str]) -> list[dict[str, Any]]:
+    """
+    Measure a kernel beside itself, and beside itself with 2 % more to do, in one comparison.
+
+    Returns:
+        A row per name.
+    """
+    sizes = {"reference": kind.size, "equal": kind.size, "larger": kind.larger}
     subjects = {
-        "reference": Subject(kind.fn, kind.arguments(kind.size)),
-        "candidate": Subject(kind.fn, kind.arguments(size)),
+        name: Subject(kind.fn, kind.arguments(sizes[name])) for name in ("reference", *names)
     }
     job = Job(Case("", kind.name, "", "device", "cold", "paced"), side_by_side=True)
     _, measurements = measure_interleaved(subjects, job)
     found = compare(kind.name, measurements, "reference")
     if found.problem is not None:
         raise SystemExit(f"{kind.name}: {found.problem.message}")
-    return found.ratios[1]
-
-
-def measured(count: int, larger: bool, deadline: float) -> Iterator[dict[str, Any]]:
-    """
-    Yield pairs of all kinds in turn, until there are enough or the time is over.
-    """
-    for kind in islice(cycle(kinds()), count):
-        if time.monotonic() > deadline:
-            return
-        ratio = pair(kind, larger)
-        yield {
+    return [
+        {
             "kind": kind.name,
-            "extra": kind.extra if larger else 0.0,
+            "which": ratio.name,
+            "extra": kind.extra if ratio.name == "larger" else 0.0,
             "time_us": ratio.time_us,
             "slowdown": 1 / ratio.speedup - 1,
             "half_width": math.log(ratio.speedup_interval.high / ratio.speedup_interval.low) / 2,
             "standing": ratio.standing.value,
         }
+        for ratio in found.ratios
+        if ratio.name != "reference"
+    ]
 
 
-def told(name: str, rows: list[dict[str, Any]]) -> None:
+def told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """
-    Print, per kind of kernel, what was found.
+    Return a line per kind of kernel, and how often it was right.
     """
-    for kind in dict.fromkeys(row["kind"] for row in rows):
-        own = [row for row in rows if row["kind"] == kind]
-        counts = {each.value: sum(r["standing"] == each.value for r in own) for each in Standing}
-        shown = ", ".join(f"{count} {text}" for text, count in counts.items() if count)
-        mean = sum(row["slowdown"] for row in own) / len(own)
-        sd = math.sqrt(sum((r["slowdown"] - mean) ** 2 for r in own) / max(1, len(own) - 1))
-        print(f"{name:6} {kind:26} n={len(own):3} mean {mean:+.3%} sd {sd:.3%}: {shown}")
+    lines = []
+    groups = dict.fromkeys((row["which"], row["kind"]) for row in rows)
+    for which, kind in sorted(groups):
+        own = [row for row in rows if (row["which"], row["kind"]) == (which, kind)]
+        mean = statistics.mean(row["slowdown"] for row in own)
+        sd = statistics.pstdev(row["slowdown"] for row in own)
+        said = counts(row["standing"] for row in own)
+        lines.append(f"{which:6} {kind:14} n={len(own):3} mean {mean:+.3%} sd {sd:.3%}: {said}")
+    equal = [row["standing"] for row in rows if row["which"] == "equal"]
+    larger = [row["standing"] for row in rows if row["which"] == "larger"]
+    alarms = sum(standing in ("faster", "slower") for standing in equal)
+    return [
+        *lines,
+        f"equal: {alarms} alarms in {len(equal)} pairs; "
+        f"+2 %: {larger.count('slower')} of {len(larger)} found",
+    ]
 
 
 def main() -> None:
     """
-    Measure, print and write.
+    Measure what is missing, write after each comparison, and print.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--pairs", type=int, default=200, help="pairs of equal kernels")
-    parser.add_argument("--slower", type=int, default=100, help="pairs with 2 %% more work")
-    parser.add_argument("--seconds", type=float, default=540.0, help="stop after this long")
+    parser.add_argument("--pairs", type=int, default=200, help="pairs of equal kernels, in all")
+    parser.add_argument("--slower", type=int, default=100, help="of them beside 2 %% more work")
+    parser.add_argument("--budget-seconds", type=float, default=290.0)
     parser.add_argument("--out", type=Path, default=Path("compare_rates.json"))
     given = parser.parse_args()
-    began = time.monotonic()
-    # The rarer half first gets its share of the time, not what is left of it.
-    share = given.slower / max(1, given.slower + given.pairs)
-    slower = list(measured(given.slower, True, began + share * given.seconds))
-    equal = list(measured(given.pairs, False, began + given.seconds))
-    told("equal", equal)
-    told("+2 %", slower)
-    alarms = sum(row["standing"] in ("faster", "slower") for row in equal)
-    found = sum(row["standing"] == "slower" for row in slower)
-    print(f"equal: {alarms} alarms in {len(equal)} pairs; +2 %: {found} of {len(slower)} found")
-    given.out.write_text(json.dumps({"equal": equal, "slower": slower}, indent=1) + "\n")
+    budget, longest_s = Budget(given.budget_seconds), 0.0
+    found = load(given.out)
+    measured = kinds()
+    # Only whole comparisons are written: an equal pair each.
+    for number in range(len(found["runs"]), given.pairs):
+        if not budget.allows(longest_s):
+            break
+        began = time.monotonic()
+        names = names_of(number, given.pairs, given.slower)
+        rows = compared(measured[number % len(measured)], names)
+        seconds = time.monotonic() - began
+        # The first ones compile and load.
+        longest_s = max(longest_s, min(seconds, 5.0))
+        found["runs"].append({"seconds": seconds, "rows": rows})
+        save(found, given.out)
+    print("\n".join(told([row for run in found["runs"] for row in run["rows"]])))
+    print(f"{sum(run['seconds'] for run in found['runs']):.0f} s")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -27,6 +28,7 @@ SELECTED = ("-k", "test_attention and not cpu")
 #: A fresh pytest that takes longer hangs.
 LIMIT_S = 280.0
 _TAIL = 2500
+_FAREWELL_S = 20.0
 
 
 class Budget:
@@ -135,19 +137,20 @@ class _Started:
         seconds = time.monotonic() - began
         self._log.seek(0)
         text = self._log.read().decode(errors="replace")
-        self._close()
+        os.close(self._turn)
+        self._log.close()
         return Ended(status, seconds, text[-_TAIL:])
 
     def cancel(self) -> None:
         """
-        End it before its turn.
+        Take its turn away, so that it tidies up and ends.
         """
-        self._process.kill()
-        self._process.wait()
-        self._close()
-
-    def _close(self) -> None:
         os.close(self._turn)
+        try:
+            self._process.wait(_FAREWELL_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._log.close()
 
 
@@ -209,6 +212,12 @@ def replaced(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
+_KEPT = (
+    *("status", "reason", "time_us", "baseline_us", "change", "change_interval", "margin"),
+    "sentence",
+)
+
+
 def verdicts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     Return what a run's JSON says of each judged percentile, in the order measured.
@@ -218,7 +227,7 @@ def verdicts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     return [
         {
-            "shape": _shape(measurement["test"]),
+            "shape": shape_of(measurement["test"]),
             "processes": len(measurement["processes"]),
             "card": _card(document, measurement),
             "notes": [note for note in measurement["notes"] if "is missing" in note],
@@ -231,13 +240,7 @@ def verdicts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-_KEPT = (
-    *("status", "reason", "time_us", "baseline_us", "change", "change_interval", "margin"),
-    "sentence",
-)
-
-
-def _shape(test: str) -> str:
+def shape_of(test: str) -> str:
     """
     Return "512x8" for "test_attention[512-8]".
     """
@@ -254,3 +257,33 @@ def counts(values: Iterable[object]) -> str:
     Return "18 UNCHANGED, 2 INCONCLUSIVE", the most frequent first.
     """
     return ", ".join(f"{number} {value}" for value, number in Counter(values).most_common())
+
+
+def line_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """
+    Return verdicts of one shape in a line: statuses, processes, spread, change, margin.
+    """
+    said = counts(f"{row['status']} {row['reason']}" for row in rows)
+    looked = Counter(row["processes"] for row in rows)
+    times = [row["time_us"] for row in rows if row["time_us"]]
+    changes = [row["change"] for row in rows if row["change"] is not None]
+    parts = [said, f"processes {', '.join(f'{n}: {looked[n]}' for n in sorted(looked))}"]
+    if times:
+        middle = statistics.median(times)
+        spread = f", range {(max(times) - min(times)) / middle:.2%}" if times[1:] else ""
+        parts.append(f"{middle:.3f} us{spread}")
+    if changes:
+        parts.append(f"change {statistics.median(changes):+.2%}")
+    for name in ("margin", "finds"):
+        values = [row[name] for row in rows if row[name] is not None]
+        parts += [f"{name} {statistics.median(values):.2%}"] if values else []
+    return "; ".join(parts)
+
+
+def size_said(found: Mapping[str, float] | None) -> str:
+    """
+    Return what `compare` said of a slowdown; nothing where there is none.
+    """
+    if found is None:
+        return ""
+    return f"; compare says {found['change']:+.2%} ({found['low']:+.2%} to {found['high']:+.2%})"

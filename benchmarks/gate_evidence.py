@@ -35,12 +35,14 @@ from evidence_runs import (
     Ended,
     counts,
     gate_test,
+    line_of,
     load,
     pack,
     relay,
     replaced,
     run_pytest,
     save,
+    size_said,
     verdicts,
 )
 
@@ -243,35 +245,12 @@ def table(runs: Sequence[Mapping[str, Any]], sizes: Mapping[str, Mapping[str, fl
         own = [row for row in every if row["project"] == project]
         lines.append(f"{project}: of {len(own)} {counts(row['status'] for row in own)}")
         lines += [
-            f"  {shape:7} {_line([row for row in own if row['shape'] == shape])}"
-            f"{_size(sizes.get(f'{project} {shape}'))}"
+            f"  {shape:7} {line_of([row for row in own if row['shape'] == shape])}"
+            f"{size_said(sizes.get(f'{project} {shape}'))}"
             for shape in dict.fromkeys(row["shape"] for row in own)
         ]
     missing = Counter(note for row in every for note in row["notes"])
     return [*lines, *(f"{number} x {note}" for note, number in missing.most_common(5))]
-
-
-def _line(rows: Sequence[Mapping[str, Any]]) -> str:
-    said = counts(f"{row['status']} {row['reason']}" for row in rows)
-    looked = Counter(row["processes"] for row in rows)
-    times = [row["time_us"] for row in rows if row["time_us"]]
-    changes = [row["change"] for row in rows if row["change"] is not None]
-    parts = [said, f"processes {', '.join(f'{n}: {looked[n]}' for n in sorted(looked))}"]
-    if times:
-        middle = statistics.median(times)
-        parts.append(f"{middle:.3f} us, range {(max(times) - min(times)) / middle:.2%}")
-    if changes:
-        parts.append(f"change {statistics.median(changes):+.2%}")
-    for name in ("margin", "finds"):
-        values = [row[name] for row in rows if row[name] is not None]
-        parts += [f"{name} {statistics.median(values):.2%}"] if values else []
-    return "; ".join(parts)
-
-
-def _size(found: Mapping[str, float] | None) -> str:
-    if found is None:
-        return ""
-    return f"; compare says {found['change']:+.2%} ({found['low']:+.2%} to {found['high']:+.2%})"
 
 
 if __name__ == "__main__":

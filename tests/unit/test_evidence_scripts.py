@@ -6,9 +6,13 @@ import json
 import subprocess
 import sys
 import tarfile
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from pytest_kernelperf.model import Kernel
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -231,3 +235,107 @@ def test_a_script_tells_its_options_without_a_card(name):
 
     assert 0 == done.returncode, done.stderr
     assert "--budget-seconds" in done.stdout
+
+
+def test_twenty_runs_against_a_revision_judge_both_slowdowns_and_sixty_identical_kernels():
+    from against_evidence import SAME, SLOWED, shapes_of
+
+    runs = [shapes_of(number) for number in range(20)]
+
+    assert dict.fromkeys(SLOWED, 10) == Counter(run[0] for run in runs)
+    same = Counter(shape for run in runs for shape in run[1:])
+    assert 60 == same.total()
+    assert {*SAME} == {*same}
+    assert all(len(run) == len({*run}) for run in runs)
+
+
+def test_only_slowed_shapes_leave_the_package_as_it_was(tmp_path, monkeypatch):
+    import slowed
+    from against_evidence import BASE, BRANCH, SLOWED, make_repository
+
+    slowed.make(tmp_path)
+    sizes = {f"{BRANCH} {s}x{b}": {"steps": 31} for s, b in SLOWED}
+
+    home = make_repository(tmp_path, sizes)
+
+    changed = subprocess.run(
+        ["git", "diff", "--name-only", BASE, BRANCH, "--", ".", f":!{slowed.NAME}"],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ["flashcore_kernels/__init__.py"] == changed.stdout.split()
+    called = (
+        "import torch, flashcore_kernels as ours\n"
+        "names = []\n"
+        "ours._attention = lambda *a: names.append('same')\n"
+        "ours.flashcore_slowed.attention = lambda *a: names.append('slowed')\n"
+        "for seqlen, batch in ((512, 32), (512, 8), (256, 32)):\n"
+        "    ours.attention(torch.empty(batch, 1, seqlen, 1), 0, 0)\n"
+        "print(*names)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", called], cwd=home, capture_output=True, text=True, check=False
+    )
+    assert ["slowed", "same", "slowed"] == done.stdout.split(), done.stderr
+
+
+def test_a_record_says_whether_both_sides_ran_the_same_machine_code(make, tmp_path):
+    from against_evidence import same_code
+
+    from pytest_kernelperf.model import Against
+    from pytest_kernelperf.store.runs import RunWriter
+
+    kernel = Kernel("attention", 155, 0, 0, code_hash="ab")
+    own = make.recorded()
+    writer = RunWriter(tmp_path / "run.gz")
+    for batch, digest in ((8, "ab"), (16, "cd")):
+        case = replace(own.measurement.case, test=f"test_attention[128-{batch}]")
+        measurement = replace(own.measurement, case=case, kernels=(kernel,))
+        before = replace(measurement, kernels=(replace(kernel, code_hash=digest),))
+        against = Against("before", "1" * 40, before)
+        writer.append(replace(own, measurement=measurement, against=against))
+    writer.close()
+
+    assert {"128x8": True, "128x16": False} == same_code(tmp_path / "run.gz")
+
+
+def test_every_second_comparison_holds_the_slower_kernel_too():
+    from compare_rates import names_of
+
+    names = [names_of(number, 200, 100) for number in range(200)]
+
+    assert 100 == sum("larger" in one for one in names)
+    assert 5 == sum("larger" in one for one in names[:10])
+
+
+def test_alarms_and_finds_are_counted():
+    from compare_rates import told
+
+    def row(which, standing):
+        return {"which": which, "kind": "softmax", "standing": standing, "slowdown": 0.01}
+
+    rows = [row("equal", "alike"), row("equal", "faster"), row("larger", "slower")]
+
+    assert "equal: 1 alarms in 2 pairs; +2 %: 1 of 1 found" == told(rows)[-1]
+
+
+def test_the_table_against_a_revision_says_which_kernels_were_identical():
+    from against_evidence import table
+
+    rows = [
+        _row("512x32", "REGRESSED", is_slowed=True, same_code=False, processes=3),
+        _row("512x8", is_slowed=False, same_code=True, processes=3),
+        _row("128x8", is_slowed=False, same_code=True, processes=5),
+    ]
+    runs = [
+        {"seconds": 25.0, "problem": None, "verdicts": rows},
+        {"seconds": 5.0, "problem": "exit status 2: ", "verdicts": []},
+    ]
+
+    said = table(runs, {})
+
+    assert "1 runs of 2, 25.0 s each" == said[0]
+    assert "slowed: of 1 1 REGRESSED; 0 with the same machine code on both sides" == said[1]
+    assert "identical: of 2 2 UNCHANGED; 2 with the same machine code on both sides" == said[3]
