@@ -30,11 +30,11 @@ def build(kernel, constants, num_warps):
         if ("_ptr" in name or "_stride_" in name) and (keys_aligned or not holds_keys):
             aligned[(i,)] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, signature, constants, aligned)
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32),
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32),
                               options={"num_warps": num_warps})
     return compiled.asm["ptx"], compiled.asm["cubin"], compiled.metadata.shared
 
-headdim, seqlen_q, append, keys_aligned = map(int, sys.argv[1:5])
+headdim, seqlen_q, append, keys_aligned, capability = map(int, sys.argv[1:6])
 plan = plan_decode(batch=1, nheads_k=8, group=4, seqlen_q=seqlen_q, capacity=65536,
                    headdim=headdim, num_sms=132)
 plan = plan if keys_aligned else for_unaligned(plan)
@@ -42,8 +42,8 @@ ptx, cubin, shared = build(decode_split_kernel, dict(
     HEADDIM=headdim, BLOCK_D=triton.next_power_of_2(headdim), GROUP=4,
     BLOCK_Q=plan.block_q, BLOCK_N=plan.block_n,
     CAUSAL=True, APPEND=bool(append), SPLIT=True, WRITE_LSE=False, NUM_STAGES=plan.num_stages,
-    DEPENDENT_LAUNCH=True), plan.num_warps)
-open(sys.argv[5], "wb").write(cubin)
+    DEPENDENT_LAUNCH=capability >= 90), plan.num_warps)
+open(sys.argv[6], "wb").write(cubin)
 print(shared, "wgmma.mma_async" in ptx, "cp.async.cg" in ptx, "griddepcontrol" in ptx)
 """
 
@@ -91,14 +91,30 @@ def test_unaligned_keys_compile_to_sound_code(headdim: int, append: int, tmp_pat
     assert reads_unwritten(disassemble(cubin)) == []
 
 
+@pytest.mark.parametrize("capability", [80, 100])
+def test_other_architectures_compile_without_spills(capability: int, tmp_path: Path) -> None:
+    cubin = tmp_path / "kernel.cubin"
+
+    run = compile_split_kernel(128, 1, 1, True, cubin, capability)
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split()[1:] == ["False", "True", str(capability >= 90)]
+    assert resources(cubin)[1] == 0
+
+
 def compile_split_kernel(
-    headdim: int, seqlen_q: int, append: int, keys_aligned: bool, cubin: Path
+    headdim: int,
+    seqlen_q: int,
+    append: int,
+    keys_aligned: bool,
+    cubin: Path,
+    capability: int = 90,
 ) -> subprocess.CompletedProcess[str]:
     """Compile in a child process: this one may have defined the kernels for the interpreter."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    arguments = [str(headdim), str(seqlen_q), str(append), str(int(keys_aligned)), str(cubin)]
+    numbers = (headdim, seqlen_q, append, int(keys_aligned), capability)
     return subprocess.run(
-        [sys.executable, "-c", COMPILE, *arguments],
+        [sys.executable, "-c", COMPILE, *map(str, numbers), str(cubin)],
         capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2], check=False,
     )  # fmt: skip
 

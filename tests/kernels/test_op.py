@@ -95,7 +95,8 @@ def test_compiled_gradients_equal_eager_ones(device: str) -> None:
         torch.testing.assert_close(a, b, **TOLERANCE)
 
 
-def test_a_compiled_decode_step_writes_the_cache(device: str) -> None:
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_a_compiled_decode_step_writes_the_cache(device: str, backend: str) -> None:
     """The compiler may copy what it thinks nobody writes: the schema must say that we do."""
     q, k_cache, v_cache = inputs(device, seqlen_q=1)
     lens = torch.tensor([3, 10], dtype=torch.int32, device=device)
@@ -107,7 +108,7 @@ def test_a_compiled_decode_step_writes_the_cache(device: str) -> None:
     eager_cache = k_cache.clone()
     expected, _ = step(q, eager_cache, v_cache.clone(), lens, k_new, v_new)
     torch._dynamo.reset()
-    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(step, backend=backend, fullgraph=True)
     out, next_lens = compiled(q, k_cache, v_cache, lens, k_new, v_new)
 
     torch.testing.assert_close(expected, out, **TOLERANCE)
