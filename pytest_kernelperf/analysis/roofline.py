@@ -93,6 +93,10 @@ def roofline(work: Work, inputs: tuple[str, ...], timer: str, time_us: float) ->
         inputs: `Case.inputs`.
         timer: An empty kernel's time is no limit for "wall", which waits for the host as well.
         time_us: Of one call.
+
+    Source:
+        Williams, Waterman & Patterson (2009), Roofline: an insightful visual performance model for
+        multicore architectures.
     """
     rates = rates_of(work, inputs)
     least_us = {
