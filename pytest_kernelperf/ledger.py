@@ -19,6 +19,7 @@ from pytest_kernelperf.model import (
     Compiled,
     Independence,
     Recorded,
+    Status,
     UpdateMode,
     Verdict,
 )
@@ -165,7 +166,7 @@ class Ledger:
             blocks.append(report.tables(tabled, *compared, width=width, color=color))
             blocks.append(report.limits_lines(one.measurement for one in self.recorded))
         if not quiet:
-            blocks.append(report.reasons(self.verdicts, rerun=self.rerun_command))
+            blocks.append(report.reasons(self._to_explain(), rerun=self.rerun_command))
             blocks.append("\n".join(self._measurement_notes()))
         if self._changes:
             blocks.append(report.update_lines(self._changes))
@@ -175,6 +176,22 @@ class Ledger:
             lines = [*(report.calibration_line(*each) for each in proven), *lines]
         blocks.append("\n".join(f"kernelperf: {line}" for line in lines))
         return [block for block in blocks if block.strip()]
+
+    def _to_explain(self) -> list[Verdict]:
+        """
+        Return the verdicts; a missing baseline that this run has just stored needs no cure.
+        """
+        added = {
+            (change.case.file, change.case.key)
+            for change in self._changes
+            if change.action == "added"
+        }
+        return [
+            verdict
+            for verdict in self.verdicts
+            if verdict.status is not Status.NO_BASELINE
+            or (verdict.case.file, verdict.case.key) not in added
+        ]
 
     def last_line(self) -> str:
         """

@@ -264,3 +264,12 @@ def test_other_ways_to_report_do_not_disturb(project, args):
 
     assert project.run("--kernelperf-update", *args).ret == pytest.ExitCode.OK
     assert project.baseline_files() == ["nvidia-scripted/test_it.json"]
+
+
+def test_a_baseline_that_was_missing_and_is_stored_needs_no_cure(project):
+    project.write("def test_it(kernelperf): kernelperf(abs, -1)")
+
+    result = project.run("--kernelperf-update")
+
+    result.stdout.no_fnmatch_line("*rerun:*")
+    result.stdout.fnmatch_lines(["added *test_it*", "*1 NOT judged (1 NO_BASELINE)"])
