@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from pytest_kernelperf import doctor
+from pytest_kernelperf.cli import checkup
 from pytest_kernelperf.model import Answer, Ceilings, Peaks
 from pytest_kernelperf.store.ceilings import keep_ceilings, read_ceilings
 
@@ -28,7 +28,7 @@ def machine(monkeypatch):
         given.setdefault("card", Answer())
         given.setdefault("cards", Answer())
         monkeypatch.setattr(
-            doctor,
+            checkup,
             "ask_apart",
             lambda probes, device, progress: {
                 each.name: given[each.name] for each in probes if each.name in given

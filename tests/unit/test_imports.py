@@ -63,13 +63,9 @@ ALLOWED["worker"] = ALLOWED["stash"] | {
     *("stash", "outcome", "report", "workers", "relocation", "sources")
 }
 ALLOWED["plugin"] = ALLOWED["session"] | {"session"}
-ALLOWED["doctor"] = ALLOWED["gate"] | {"measure", "report"}
 ALLOWED["calibration"] = ALLOWED["session"] | {"session"}
 ALLOWED["side_by_side"] = ALLOWED["gate"]
-ALLOWED["cli_resources"] = {"errors", "model", "report", "store"}
-ALLOWED["cli"] = ALLOWED["gate"] | {
-    *("gate", "report", "doctor", "calibration", "side_by_side", "cli_resources")
-}
+ALLOWED["cli"] = ALLOWED["gate"] | {*("calibration", "gate", "measure", "report", "side_by_side")}
 ALLOWED["__main__"] = {"cli"}
 ALLOWED["__init__"] = {"errors", "fixture"}
 

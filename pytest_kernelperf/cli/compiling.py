@@ -7,7 +7,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 import click
 import msgspec
 
+from pytest_kernelperf.cli.terminal import look
 from pytest_kernelperf.errors import ResourcesUnavailableError
 from pytest_kernelperf.model import FAILING, Case, Compiled, Kernel, Status
 from pytest_kernelperf.report.resources_table import resources_table
@@ -86,8 +86,9 @@ def resources(
     outcome = _compile([*options, *chosen], workers or _default_workers())
     if json_file is not None:
         write_bytes(json_file, msgspec.json.format(msgspec.json.encode(outcome.compiled), indent=1))
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 160
-    click.echo(resources_table(list(map(_read, outcome.compiled)), width=width, color=False))
+    click.echo(
+        resources_table(list(map(_read, outcome.compiled)), width=look()["width"], color=False)
+    )
     failing = [one for one in outcome.compiled if _fails(one)]
     for one in failing:
         verdict = one["verdict"]

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +12,14 @@ import click
 
 from pytest_kernelperf import report
 from pytest_kernelperf.analysis.diagnosis import diagnose, is_usable
+from pytest_kernelperf.cli.parameters import baselines_option, root_of
+from pytest_kernelperf.cli.terminal import look
 from pytest_kernelperf.errors import KernelPerfError, OptionsError
 from pytest_kernelperf.measure.apart import ask_apart
 from pytest_kernelperf.measure.checkup import CEILINGS, PROBES
 from pytest_kernelperf.measure.environment import environment
 from pytest_kernelperf.model import Answer, Ceilings, Environment, Finding, Level, Peaks
-from pytest_kernelperf.store.anchor import find_folder_anchor, slug
+from pytest_kernelperf.store.anchor import slug
 from pytest_kernelperf.store.baselines import Baselines
 from pytest_kernelperf.store.ceilings import keep_ceilings, read_ceilings
 from pytest_kernelperf.store.files import check_writable, write_bytes
@@ -26,12 +27,7 @@ from pytest_kernelperf.units import counted
 
 
 @click.command()
-@click.option(
-    "--baselines",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="DIR",
-    help="Baselines folder. Default: baselines below the nearest folder with a project file.",
-)
+@baselines_option
 @click.option(
     "--ceilings", is_flag=True, help="Measure this card's limits (seconds) and keep them."
 )
@@ -52,8 +48,7 @@ def doctor(
     """
     Say what this machine can do, whether measurements on it can be trusted, and what to cure.
     """
-    root = baselines or find_folder_anchor(Path.cwd()) / "baselines"
-    trusted = check_up(root, device, measure_ceilings=ceilings, json_file=json_file)
+    trusted = check_up(root_of(baselines), device, measure_ceilings=ceilings, json_file=json_file)
     ctx.exit(0 if trusted else 1)
 
 
@@ -84,7 +79,7 @@ def check_up(
         peaks = answers["card"].facts.get("peaks", Peaks())
         ceilings, finding = _ceilings_of(here, peaks, answers.get(CEILINGS.name))
         findings.append(finding)
-    click.echo(report.checkup_text(findings, color=_color()))
+    click.echo(report.checkup_text(findings, color=look()["color"]))
     if json_file is not None:
         write_bytes(json_file, report.checkup_json(findings, ceilings).encode())
     return is_usable(findings)
@@ -166,7 +161,3 @@ def _ceilings_of(
 def _show_progress(name: str) -> None:
     if sys.stderr.isatty():
         click.echo(f"\r\x1b[K{name and f'looking at {name} ...'}", nl=False, err=True)
-
-
-def _color() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -5,9 +5,6 @@ The command `kernelperf calibrate`: parse, call, exit status.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +15,8 @@ from pytest_kernelperf.analysis.proof import Proof, lost
 from pytest_kernelperf.calibration.course import Course, Request
 from pytest_kernelperf.calibration.folder import Asked, Folder
 from pytest_kernelperf.calibration.summary import gather, proof_of, proof_of_all
+from pytest_kernelperf.cli.parameters import root_of
+from pytest_kernelperf.cli.terminal import look
 from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.report.calibration import (
     calibration_json,
@@ -26,7 +25,7 @@ from pytest_kernelperf.report.calibration import (
     calibration_table,
 )
 from pytest_kernelperf.report.calibration_plot import can_draw, detection_svg
-from pytest_kernelperf.store.anchor import find_folder_anchor, slug
+from pytest_kernelperf.store.anchor import slug
 from pytest_kernelperf.store.calibrations import (
     calibration_path,
     encode_calibration,
@@ -38,7 +37,6 @@ from pytest_kernelperf.store.files import check_writable, write_bytes
 #: Slowdowns that are injected unless others are asked for, percent.
 SIZES = (1.0, 2.0, 3.0, 5.0, 10.0)
 _DEFAULT_OUT = Path("kernelperf-calibration")
-_PIPE_WIDTH = 160
 #: As a shell tells of a process that Ctrl-C ended.
 _INTERRUPTED = 130
 
@@ -97,7 +95,7 @@ def calibrate(
 
     Exit status: 0, or 1 if unchanged code came out REGRESSED; 2 wrong usage; 130 interrupted.
     """
-    root = baselines or find_folder_anchor(Path.cwd()) / "baselines"
+    root = root_of(baselines)
     if summarise:
         proof = _summarised(tests)
         out_folder = out
@@ -159,10 +157,7 @@ def _say(text: str) -> None:
 
 
 def _show(proof: Proof) -> None:
-    is_terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if is_terminal else _PIPE_WIDTH
-    color = is_terminal and "NO_COLOR" not in os.environ
-    click.echo(calibration_table(proof, width=width, color=color))
+    click.echo(calibration_table(proof, **look()))
     for block in (calibration_plot(proof), calibration_sentences(proof)):
         if block:
             click.echo(f"\n{block}")

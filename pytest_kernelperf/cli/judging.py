@@ -1,0 +1,170 @@
+"""
+The commands that judge and show: `judge`, `compare` and `show`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from pytest_kernelperf import report
+from pytest_kernelperf.cli.parameters import baselines_option, root_of, runs_argument
+from pytest_kernelperf.cli.terminal import echo, look, rerun_command, say_if_cut_off
+from pytest_kernelperf.errors import OptionsError
+from pytest_kernelperf.gate import Gate
+from pytest_kernelperf.model import (
+    FAILING,
+    FAILING_STRICT,
+    Verdict,
+)
+from pytest_kernelperf.side_by_side import compare_sides, read_side
+from pytest_kernelperf.store.baselines import Baselines
+from pytest_kernelperf.store.files import check_writable, write_bytes
+from pytest_kernelperf.store.runs import Run, is_run, read_run
+
+
+@click.command()
+@runs_argument
+@baselines_option
+@click.option("--strict", is_flag=True, help="Fail also where nothing could be judged.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write verdicts."
+)
+@click.pass_context
+def judge(
+    ctx: click.Context,
+    runs: Sequence[Path],
+    baselines: Path | None,
+    strict: bool,
+    json_file: Path | None,
+) -> None:
+    """
+    Judge recorded runs against baselines, as pytest --kernelperf would; needs no GPU.
+    """
+    if json_file is not None:
+        check_writable(json_file)
+    gate = Gate(root_of(baselines))
+    gate.check_all()
+    judged = [gate.judge_run(read_run(path)) for path in runs]
+    recorded = [each for run in judged for each in run.recorded]
+    verdicts = [verdict for run in judged for verdict in run.verdicts]
+    _echo_verdicts(judged)
+    calibrations = gate.calibrations(recorded)
+    for slug, proof in calibrations.items():
+        click.echo(f"kernelperf: {report.calibration_line(slug, proof)}")
+    failed = _said_failures(judged, verdicts, strict=strict)
+    click.echo(report.last_line(verdicts))
+    if json_file is not None:
+        text = report.run_json(
+            recorded,
+            [each for run in judged for each in run.comparisons],
+            failed,
+            independences=[each for run in judged for each in run.independences],
+            calibrations=calibrations,
+        )
+        write_bytes(json_file, text.encode())
+    ctx.exit(1 if failed else 0)
+
+
+@click.command()
+@click.argument("before", metavar="A", type=click.Path(path_type=Path))
+@click.argument("after", metavar="B", type=click.Path(path_type=Path))
+@click.pass_context
+def compare(ctx: click.Context, before: Path, after: Path) -> None:
+    """
+    Judge B against A case by case; each is a recorded run or baselines (a folder or a file of it).
+
+    `judge` asks whether a run may pass; this asks what changed between two states.
+    """
+    sides = read_side(before), read_side(after)
+    found = compare_sides(*sides)
+    echo(report.table(found.verdicts, **look()))
+    echo(report.reasons(found.verdicts, rerun=rerun_command))
+    for side, alone in zip(sides, (found.only_before, found.only_after), strict=True):
+        for line in (*(f"only in {side.name}: {label}" for label in alone), *side.left_out):
+            click.echo(f"kernelperf: {line}")
+    click.echo(report.last_line(found.verdicts))
+    ctx.exit(1 if any(each.judged and each.status in FAILING for each in found.verdicts) else 0)
+
+
+@click.command()
+@click.argument("where", required=False, type=click.Path(path_type=Path))
+@baselines_option
+def show(where: Path | None, baselines: Path | None) -> None:
+    """
+    Show baselines as tables: all, those of one file or folder, or a recorded run.
+    """
+    if where is not None and not where.exists():
+        raise OptionsError(f"there is no {where}; expected a baseline file, a folder or a run")
+    if where is not None and where.is_file() and is_run(where):
+        run = read_run(where)
+        _echo_verdicts([run])
+        echo(report.first_launches(run.recorded))
+        say_if_cut_off(run)
+        click.echo(report.last_line(run.verdicts))
+        return
+    root, below = _shown(where, baselines)
+    store = Baselines(root)
+    shown = 0
+    for slug in store.slugs():
+        for file in store.files(slug):
+            if below in (path := store.path(slug, file), *path.parents):
+                entries = store.load(slug, file)
+                echo(report.baseline_table(slug, file, entries, **look()))
+                shown += 1
+    if not shown:
+        click.echo(f"no baselines in {below}")
+
+
+def _echo_verdicts(runs: Sequence[Run]) -> None:
+    tables = report.tables(
+        [verdict for run in runs for verdict in run.tabled],
+        [each for run in runs for each in run.comparisons],
+        [each for run in runs for each in run.independences],
+        **look(),
+    )
+    limits = report.limits_lines(each.measurement for run in runs for each in run.recorded)
+    verdicts = [verdict for run in runs for verdict in run.verdicts]
+    blocks = (tables, limits, report.reasons(verdicts, rerun=rerun_command))
+    echo("\n\n".join(block for block in blocks if block))
+
+
+def _said_failures(runs: Sequence[Run], verdicts: Sequence[Verdict], *, strict: bool) -> bool:
+    """
+    Say what the verdicts don't show, and return whether anything failed.
+    """
+    for run in runs:
+        say_if_cut_off(run)
+    recorded = [record for run in runs for record in run.recorded]
+    is_empty = not any(run.recorded or run.comparisons or run.independences for run in runs)
+    broken = [record.measurement.case.label for record in recorded if not record.body_passed]
+    for label in dict.fromkeys(broken):
+        click.echo(f"kernelperf: {label} failed in its own body when it was recorded")
+    unseen = list(dict.fromkeys(nodeid for run in runs for nodeid in run.failed))
+    for nodeid in unseen:
+        click.echo(
+            f"kernelperf: {nodeid} failed when it was recorded, and no measurement tells why"
+        )
+    if is_empty:
+        click.echo("kernelperf: the run holds no measurement")
+    failing = FAILING | FAILING_STRICT if strict else FAILING
+    slow = any(verdict.judged and verdict.status in failing for verdict in verdicts)
+    cut_off = strict and (is_empty or not all(run.complete for run in runs))
+    return slow or bool(broken or unseen) or cut_off
+
+
+def _shown(where: Path | None, baselines: Path | None) -> tuple[Path, Path]:
+    """
+    Return the root of the baselines and the file or folder in it that is to be shown.
+    """
+    root = root_of(baselines)
+    if where is None:
+        return root, root
+    if baselines is None and root.absolute() not in (where.absolute(), *where.absolute().parents):
+        named = [p for p in (where.absolute(), *where.absolute().parents) if p.name == "baselines"]
+        root = named[0] if named else where
+    if root == where and where.is_file():
+        raise OptionsError(f"{where} is in no folder called baselines; name it with --baselines")
+    return root.absolute(), where.absolute()

@@ -1,0 +1,123 @@
+"""
+The commands that change baselines: `update`, `prune` and `rename`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import click
+
+from pytest_kernelperf import report
+from pytest_kernelperf.cli.parameters import baselines_option, root_of, runs_argument
+from pytest_kernelperf.cli.terminal import echo, say_if_cut_off
+from pytest_kernelperf.errors import OptionsError
+from pytest_kernelperf.gate import Gate
+from pytest_kernelperf.model import (
+    UpdateMode,
+)
+from pytest_kernelperf.store import selection
+from pytest_kernelperf.store.anchor import find_folder_anchor
+from pytest_kernelperf.store.baselines import Baselines, Stored
+from pytest_kernelperf.store.runs import read_run
+from pytest_kernelperf.units import counted
+
+
+@click.command()
+@runs_argument
+@partial(baselines_option, exists=False)
+@click.option("--new-only", is_flag=True, help="Add only what has no baseline yet.")
+@click.option("--accept-regressions", is_flag=True, help="Let a reference become slower.")
+@click.pass_context
+def update(
+    ctx: click.Context,
+    runs: Sequence[Path],
+    baselines: Path | None,
+    new_only: bool,
+    accept_regressions: bool,
+) -> None:
+    """
+    Accept recorded runs into the baselines and show the difference.
+
+    Several runs of one case are joined into one measurement with all their processes.
+    """
+    if new_only and accept_regressions:
+        raise click.UsageError("--new-only moves no reference: leave out --accept-regressions")
+    gate = Gate(root_of(baselines))
+    gate.check_all()
+    read = [read_run(path) for path in runs]
+    recorded = [record for run in read for record in run.recorded]
+    done = gate.update(recorded, UpdateMode(new_only, accept_regressions))
+    echo(report.update_lines(done.changes))
+    for path in done.written:
+        click.echo(f"wrote {path}")
+    for run in read:
+        say_if_cut_off(run)
+    ctx.exit(1 if any(change.action == "refused" for change in done.changes) else 0)
+
+
+@click.command()
+@baselines_option
+@click.option(
+    "--tests",
+    multiple=True,
+    metavar="NAME",
+    help="Remove what has this name (folder, file, file::test or key), lost or not. Repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def prune(baselines: Path | None, tests: Sequence[str], dry_run: bool) -> None:
+    """
+    Remove entries whose test file or test function is gone, on all cards.
+    """
+    store = Baselines(root_of(baselines))
+    entries = selection.all_entries(store)
+    doomed = _named(entries, tests) if tests else _lost(entries, store.root)
+    if not dry_run:
+        selection.remove(store, [stored for stored, _ in doomed])
+    verb = "would remove" if dry_run else "removed"
+    for stored, why in doomed:
+        click.echo(f"{verb} {stored.file}::{stored.key} ({stored.slug}): {why}")
+    total = counted(len(entries), "entry", "entries")
+    click.echo(f"kernelperf: {verb} {len(doomed)} of {total}")
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new")
+@baselines_option
+def rename(old: str, new: str, baselines: Path | None) -> None:
+    """
+    Give entries the new name of their test, on all cards.
+
+    OLD and NEW are two folders, two test files, two tests (file::test) or two keys.
+    """
+    moves = selection.rename(Baselines(root_of(baselines)), old, new)
+    for before, after in moves:
+        click.echo(f"{before.file}::{before.key} -> {after.file}::{after.key} ({before.slug})")
+    click.echo(f"kernelperf: renamed {counted(len(moves), 'entry', 'entries')}")
+
+
+def _named(entries: Sequence[Stored], names: Sequence[str]) -> list[tuple[Stored, str]]:
+    for name in names:
+        if not any(selection.selects(name, stored) for stored in entries):
+            raise OptionsError(
+                f"nothing is called {name!r}; expected a folder, a test file, file::test or a key "
+                f"that `kernelperf show` lists"
+            )
+    hit = [s for s in entries if any(selection.selects(name, s) for name in names)]
+    return [(stored, "named by --tests") for stored in hit]
+
+
+def _lost(entries: Sequence[Stored], root: Path) -> list[tuple[Stored, str]]:
+    # Test files are relative to the anchor, and the folder of baselines lies in it.
+    anchor = find_folder_anchor(root.absolute().parent)
+    lost = list(selection.lost_tests(entries, anchor))
+    files = {stored.file for stored in entries}
+    if files and not any((anchor / file).is_file() for file in files):
+        raise OptionsError(
+            f"none of the {len(files)} test files of {root} is below {anchor}; that looks like the "
+            f"wrong folder, so nothing was removed; name what is to go with --tests"
+        )
+    return lost
