@@ -5,7 +5,7 @@ Collects what a run's tests measured, and writes and tells it at the end.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -24,14 +24,12 @@ from pytest_kernelperf.model import (
     Verdict,
 )
 from pytest_kernelperf.outcome import Outcome, fails
+from pytest_kernelperf.units import listed
 
 if TYPE_CHECKING:
     from pytest_kernelperf.analysis.proof import Proof
     from pytest_kernelperf.settings import Settings
     from pytest_kernelperf.store.runs import RunWriter
-
-#: Names listed in one line before it says how many more there are.
-_MAX_NAMES = 5
 
 
 class Ledger:
@@ -130,7 +128,7 @@ class Ledger:
         """
         rest = self._not_run()
         if rest:
-            self.warnings.append(f"stopped early, {len(rest)} not measured: {_names(rest)}")
+            self.warnings.append(f"stopped early, {len(rest)} not measured: {listed(rest)}")
         steps = {
             "closing the record": self._close_record,
             "storing baselines": self._update,
@@ -353,9 +351,3 @@ class Ledger:
 def _is_on_cpu(recorded: Iterable[Recorded]) -> bool:
     processes = [process for one in recorded for process in one.measurement.processes]
     return bool(processes) and all(process.environment.gpu is None for process in processes)
-
-
-def _names(nodeids: Collection[str]) -> str:
-    shown = ", ".join(list(nodeids)[:_MAX_NAMES])
-    more = len(nodeids) - _MAX_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown

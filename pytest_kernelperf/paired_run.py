@@ -20,12 +20,12 @@ from pytest_kernelperf.escalation import Answer, Request, noted, with_notes
 from pytest_kernelperf.model import Against, Measurement, Recorded, Status
 from pytest_kernelperf.other_side import OtherSide
 from pytest_kernelperf.revision import Revision
+from pytest_kernelperf.units import listed
 from pytest_kernelperf.workers import Collected, Launch, Pool
 
 #: Pairs of processes after which the data are looked at.
 LOOKS = (3, 5)
 _BEFORE, _AFTER = "before", "after"
-_MOST_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,10 +331,9 @@ def _checked(before: Collected | str, selected: Sequence[str], revision: Revisio
 
 def _refuse_strays(strays: Sequence[str], revision: Revision) -> None:
     if strays:
-        more = f" and {len(strays) - _MOST_NAMES} more" if len(strays) > _MOST_NAMES else ""
         raise RevisionError(
             f"{revision.label} was not measured: expected its own modules, got "
-            f"{', '.join(strays[:_MOST_NAMES])}{more}, so both sides would run the same code. "
+            f"{listed(strays)}, so both sides would run the same code. "
             "Install the project editable (pip install -e .) or not at all, and let tests import "
             "it from the folder that they are in"
         )
@@ -347,12 +346,7 @@ def _one_sided(
     only_before = [nodeid for nodeid in before.measured if nodeid not in after]
     said = []
     if only_after:
-        said.append(f"not in {name}, so compared with nothing: {_names(only_after)}")
+        said.append(f"not in {name}, so compared with nothing: {listed(only_after)}")
     if only_before:
-        said.append(f"only in {name}, so not compared: {_names(only_before)}")
+        said.append(f"only in {name}, so not compared: {listed(only_before)}")
     return said
-
-
-def _names(nodeids: Sequence[str]) -> str:
-    more = f" and {len(nodeids) - _MOST_NAMES} more" if len(nodeids) > _MOST_NAMES else ""
-    return f"{', '.join(nodeids[:_MOST_NAMES])}{more}"

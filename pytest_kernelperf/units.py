@@ -1,8 +1,10 @@
 """
-Converts and formats durations and fractions; the only place that knows how "µs" is written.
+Writes durations, fractions, counts and lists of names as text, the same everywhere.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def format_us(time_us: float | None) -> str:
@@ -53,6 +55,14 @@ def counted(count: int, one: str, many: str = "") -> str:
         many: The word for another number; without it `one` with an "s".
     """
     return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """
+    Return the first names with commas, and how many more there are: "a, b and 7 more".
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _four_digits(value: float) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pytest_kernelperf.measure.poison import COMPLEX_PART, pattern_of
 from pytest_kernelperf.measure.subject import steps
 from pytest_kernelperf.measure.tensors import bits, is_plain, is_tensor, same_bytes, walk
+from pytest_kernelperf.units import listed
 
 if TYPE_CHECKING:
     import torch
@@ -153,8 +154,7 @@ def is_checkable(leaf: Any) -> bool:
 
 def _outline(tree: Any) -> str:
     leaves = [f"{steps(path)} {type(leaf).__name__}".strip() for path, leaf in walk(tree)]
-    more = f" and {len(leaves) - 4} more" if len(leaves) > 4 else ""
-    return f"{type(tree).__name__} of {len(leaves)} ({', '.join(leaves[:4])}{more})"
+    return f"{type(tree).__name__} of {len(leaves)} ({listed(leaves, 4)})"
 
 
 def _compare_leaf(expected: Any, actual: Any, tolerance: Tolerances) -> Agreement:

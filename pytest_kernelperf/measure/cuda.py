@@ -4,12 +4,11 @@ Measures callables on one CUDA device: tries them out, plans, and takes the roun
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pytest_kernelperf.measure.card import Card, card_for
+from pytest_kernelperf.measure.collector import without_collector
 from pytest_kernelperf.measure.device import take_device
 from pytest_kernelperf.measure.event_sync import take_wall
 from pytest_kernelperf.measure.guard import Guard
@@ -41,7 +40,7 @@ def take(
 
     lanes = [Lane(name, subject, guards[name]) for name, subject in subjects.items()]
     index = torch.device(lanes[0].guard.shape.device).index or 0
-    with torch.cuda.device(index), _without_collector():
+    with torch.cuda.device(index), without_collector():
         card = card_for(index)
         card.wake()
         progress(f"{job.case.timer} warm-up")
@@ -99,19 +98,3 @@ def _take(
     if job.case.timer == "launch":
         return take_launch(lanes, trials, plan, job, card, progress)
     return take_wall(lanes, plan, job, card, progress)
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """
-    Keep the garbage collector out of samples, and from freeing a graph inside a capture.
-    """
-    # The young generations only: a full collection takes 0.2 s beside torch, for each measurement.
-    gc.collect(1)
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

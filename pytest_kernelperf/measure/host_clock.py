@@ -7,15 +7,14 @@ would make a mean of them; the tick is recorded, and analysis takes it into acco
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from time import perf_counter_ns
 from typing import Any
 
 from pytest_kernelperf.measure import tensors
+from pytest_kernelperf.measure.collector import without_collector
 from pytest_kernelperf.measure.guard import Guard
 from pytest_kernelperf.measure.plan import choose_host_plan, shortage
 from pytest_kernelperf.measure.rounds import in_turn
@@ -83,7 +82,7 @@ def take(
     The slowest callable's estimate chooses the plan. A problem with one ends it for all.
     """
     lanes = {name: _Lane(subject, guards[name]) for name, subject in subjects.items()}
-    with _without_collector():
+    with without_collector():
         for lane in lanes.values():
             lane.renew()
         estimate_us = max(_warm_up(lane) for lane in lanes.values()) * len(lanes)
@@ -153,21 +152,6 @@ def _warm_up(lane: _Lane) -> float:
             break
     late = sorted(times_us[len(times_us) // 2 :])
     return late[len(late) // 2]
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """
-    Keep the garbage collector from running inside a sample.
-    """
-    gc.collect()
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def probe_clock() -> tuple[float, float]:

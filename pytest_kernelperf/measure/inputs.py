@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_kernelperf.errors import SubjectError
 from pytest_kernelperf.measure import tensors
 from pytest_kernelperf.measure.card import Card
 from pytest_kernelperf.measure.guard import Guard
-from pytest_kernelperf.measure.subject import Subject, name_of
+from pytest_kernelperf.measure.plan import refuse_too_large
+from pytest_kernelperf.measure.subject import Subject
 from pytest_kernelperf.model import Problem
 
 #: Of the free memory, that copies may take; the callable needs the rest for its outputs. The plan
@@ -46,7 +46,7 @@ class InputSets:
         self._called = 0
         self.footprint_bytes = tensors.footprint_bytes(args, kwargs)
         self.copy_bytes = tensors.copy_bytes(args, kwargs)
-        refuse_if_too_large(lane.subject, self.copy_bytes, count, card.free_bytes())
+        refuse_too_large(count, self.copy_bytes, card.free_bytes(), share=_SHARE)
         self._sets = [tensors.copy_call(args, kwargs) for _ in range(count)]
         for copied in self._sets:
             lane.guard.restore(*copied)
@@ -143,24 +143,3 @@ class InARow:
         output = self.sets.call(index)
         end.record()
         return output
-
-
-def refuse_if_too_large(subject: Subject, copy_bytes: int, count: int, free_bytes: int) -> None:
-    """
-    Refuse copies that would not fit, before the allocator does.
-
-    Raises:
-        SubjectError: With what is needed and what is there.
-    """
-    if copy_bytes * count <= _SHARE * free_bytes:
-        return
-    raise SubjectError(
-        f"measuring {name_of(subject.fn)} needs {count} copies of its tensor arguments, "
-        f"{_mib(copy_bytes)} each: expected at most {_mib(int(_SHARE * free_bytes))} in all "
-        f"({_SHARE:.0%} of the card's free memory), got {_mib(copy_bytes * count)}; free memory, "
-        "use smaller inputs, or ask for l2='warm', which needs one copy"
-    )
-
-
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**20:.1f} MiB"

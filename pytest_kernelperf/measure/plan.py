@@ -222,18 +222,20 @@ def _with_wishes(plan: Plan, job: Job) -> Plan:
     return replace(plan, samples=job.samples or plan.samples, rounds=job.rounds or plan.rounds)
 
 
-def refuse_too_large(sets: int, copy_bytes: int, free_bytes: int) -> None:
+def refuse_too_large(
+    sets: int, copy_bytes: int, free_bytes: int, *, share: float = COPY_SHARE
+) -> None:
     """
     Refuse copies that would not fit, before the allocator does.
 
     Raises:
         SubjectError: With what is needed and what is there.
     """
-    if sets * copy_bytes <= COPY_SHARE * free_bytes:
+    if sets * copy_bytes <= share * free_bytes:
         return
     raise SubjectError(
         f"the copies of the tensor arguments do not fit: {sets} set(s) of "
-        f"{copy_bytes / 2**20:.0f} MiB are needed, expected at most {COPY_SHARE:.0%} of the "
-        f"{free_bytes / 2**20:.0f} MiB of free device memory; use smaller inputs or l2='warm', or "
+        f"{copy_bytes / 2**20:.1f} MiB are needed, expected at most {share:.0%} of the "
+        f"{free_bytes / 2**20:.1f} MiB of free device memory; use smaller inputs or l2='warm', or "
         "free memory before measuring"
     )

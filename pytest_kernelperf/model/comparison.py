@@ -72,11 +72,7 @@ class Comparison:
         """
         The INVALID verdict that a problem is; None without one.
         """
-        if self.problem is None or self.case is None:
-            return None
-        return Verdict(
-            self.case, 50.0, Status.INVALID, self.problem.code, sentence=self.problem.message
-        )
+        return _failure(self.case, self.problem)
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -135,11 +131,7 @@ class Independence:
         """
         The INVALID verdict that a problem is; None without one.
         """
-        if self.problem is None:
-            return None
-        return Verdict(
-            self.case, 50.0, Status.INVALID, self.problem.code, sentence=self.problem.message
-        )
+        return _failure(self.case, self.problem)
 
     def supported(self, percentile: float) -> float | None:
         """
@@ -147,3 +139,9 @@ class Independence:
         """
         found = [each.supported for each in self.contrasts if each.percentile == percentile]
         return max(found, default=None)
+
+
+def _failure(case: Case | None, problem: Problem | None) -> Verdict | None:
+    if case is None or problem is None:
+        return None
+    return Verdict(case, 50.0, Status.INVALID, problem.code, sentence=problem.message)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pytest_kernelperf.analysis.reasons import BESIDE_BASELINES, MARGIN_BELOW_NOISE, Reason
 from pytest_kernelperf.model import NOT_JUDGED, Change, Recorded, Status, Verdict
 from pytest_kernelperf.report.cells import is_compiled
-from pytest_kernelperf.units import format_percent, format_percentile, format_us
+from pytest_kernelperf.units import format_percent, format_percentile, format_us, listed
 
 _QUIET = frozenset({Status.UNCHANGED, Status.IMPROVED})
 # A first run has no baseline for anything; its paragraphs would all say the same.
@@ -150,10 +150,9 @@ def _paragraph(verdict: Verdict, command: str) -> str:
 
 def _without_baseline(verdicts: Sequence[Verdict]) -> str:
     labels = list(dict.fromkeys(verdict.case.label for verdict in verdicts))
-    shown = ", ".join(labels[:_MOST_ALIKE])
-    more = f" and {len(labels) - _MOST_ALIKE} more" if len(labels) > _MOST_ALIKE else ""
+    shown = listed(labels, _MOST_ALIKE)
     return (
-        f"NO_BASELINE {len(verdicts)} percentiles of {len(labels)} tests: {shown}{more}\n"
+        f"NO_BASELINE {len(verdicts)} percentiles of {len(labels)} tests: {shown}\n"
         f"  for example: {verdicts[0].sentence}"
     )
 

@@ -7,16 +7,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
+import needs
 
-torch = pytest.importorskip("torch")
-if find_spec("triton") is None:  # importing it here would decide for tests/kernels how it runs
-    pytest.skip("needs triton", allow_module_level=True)
-if torch.cuda.is_available():
-    pytest.skip("needs a machine without a GPU", allow_module_level=True)
+needs.triton()
+needs.no_gpu()
 
 TESTS = """
 import torch, triton

@@ -5,14 +5,13 @@ On a card: launched kernels are read as they are compiled elsewhere, and watchin
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
+import needs
 import pytest
 
 torch = pytest.importorskip("torch")
-if find_spec("triton") is None:  # importing it here would decide for tests/kernels how it runs
-    pytest.skip("needs triton", allow_module_level=True)
+needs.triton()
 
 from flashcore_kernels import attention  # noqa: E402
 from pytest_kernelperf.resources import read_kernel, watch_launches  # noqa: E402

@@ -50,7 +50,7 @@ ALLOWED["sources"] = set()
 ALLOWED["revision"] = {"errors"}
 ALLOWED["workers"] = ALLOWED["escalation"] | {"escalation", "measure", "relocation"}
 ALLOWED["other_side"] = {"errors", "relocation", "revision", "workers"}
-ALLOWED["paired_run"] = ALLOWED["workers"] | {"revision", "workers", "other_side"}
+ALLOWED["paired_run"] = ALLOWED["workers"] | {"units", "revision", "workers", "other_side"}
 ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation"}
 ALLOWED["settling"] = ALLOWED["stash"] | {
     *("stash", "budget", "workers", "revision", "other_side", "paired_run", "sources"),

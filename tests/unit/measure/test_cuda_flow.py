@@ -588,7 +588,7 @@ def test_copies_that_do_not_fit_are_refused_with_numbers(simulation):
     guard = Guard(subject)
     assert guard.learn() is None
 
-    with pytest.raises(SubjectError, match=r"4\.5 MiB.*0\.5 MiB"):
+    with pytest.raises(SubjectError, match=r"4\.5 MiB.*50% of the 1\.0 MiB"):
         cuda.take({"": subject}, {"": guard}, job("device"), lambda _: None)
 
 

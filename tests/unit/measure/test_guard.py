@@ -295,7 +295,7 @@ def test_arguments_too_large_to_copy_are_refused_before_any_call(
     calls: list[Any] = []
     subject = Subject(calls.append, (torch.zeros(2**18),))
 
-    with pytest.raises(SubjectError, match=r"at most 40% of the 2 MiB"):
+    with pytest.raises(SubjectError, match=r"at most 40% of the 2\.0 MiB"):
         Guard(subject, CallShape((), "cuda:0", 2**20)).learn()
     assert [] == calls
 

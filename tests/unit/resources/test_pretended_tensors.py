@@ -4,17 +4,14 @@ Stand-ins for GPU tensors: what a program may ask of them without a GPU, and wha
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
+import needs
 import pytest
 
 from pytest_kernelperf.errors import NoValueError
 
 torch = pytest.importorskip("torch")
-if find_spec("triton") is None:  # importing it here would decide for tests/kernels how it runs
-    pytest.skip("needs triton", allow_module_level=True)
-if torch.cuda.is_available():
-    pytest.skip("needs a machine without a GPU", allow_module_level=True)
+needs.triton()
+needs.no_gpu()
 
 from pytest_kernelperf.resources.machine import Machine  # noqa: E402
 from pytest_kernelperf.resources.tensors import moved  # noqa: E402

@@ -1,0 +1,26 @@
+"""
+What a whole file of tests needs: without it, all of them are skipped.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+
+def triton() -> None:
+    """
+    Skip the file where Triton is not installed.
+    """
+    # Not imported: how tests/kernels run Triton is decided by who imports it first.
+    if find_spec("triton") is None:
+        pytest.skip("needs triton", allow_module_level=True)
+
+
+def no_gpu() -> None:
+    """
+    Skip the file where torch finds a GPU: there is nothing to pretend then.
+    """
+    if pytest.importorskip("torch").cuda.is_available():
+        pytest.skip("needs a machine without a GPU", allow_module_level=True)
