@@ -182,6 +182,30 @@ def test_kernel(kernelperf):
     assert ["1", "2", "3", "5", "4", "6", "7", "9", "8"] == order
 
 
+def test_three_pairs_of_processes_are_ready_before_the_first_test(repository):
+    repository.project.write(
+        f"""
+import os
+
+def tell(word):
+    with open({str(repository.path / "run.js-order")!r}, "a") as file:
+        file.write(word + " ")
+
+tell(os.environ.get("KERNELPERF_PROCESS", "1"))
+
+
+def test_kernel(kernelperf):
+    tell("measured")
+    kernelperf(abs, -1)
+"""
+    )
+    repository.commit("tells who imported it")
+    repository.run("HEAD")
+
+    order = (repository.path / "run.js-order").read_text().split()
+    assert [*"1234567"] == sorted(order[: order.index("measured")])
+
+
 def test_what_is_undecided_after_three_pairs_gets_five(repository):
     repository.project.times(10.05)
     repository.run("HEAD")
