@@ -5,6 +5,7 @@ The margin: how much slower is too slow, where a test does not say so itself.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from pytest_kernelperf.analysis.change import expected_error, half_width
@@ -146,10 +147,12 @@ def settled_by(
         None if even a hundred leave the interval on the margin.
     """
     distance = abs(math.log1p(change) - math.log1p(margin))
-    for total in range(processes + 1, _MOST_PROCESSES + 1):
-        if half_width(expected_error(baseline, parts, total), total) < distance:
-            return total
-    return None
+    totals = range(processes + 1, _MOST_PROCESSES + 1)
+    # From two on, more processes only narrow the interval.
+    at = bisect_right(
+        totals, -distance, key=lambda n: -half_width(expected_error(baseline, parts, n), n)
+    )
+    return totals[at] if at < len(totals) else None
 
 
 def floor_margin(timer: str, percentile: float, *, one_session: bool = False) -> float:

@@ -12,7 +12,7 @@ import pytest
 from measured import QUIET, a_reference
 
 from pytest_kernelperf.analysis import margins
-from pytest_kernelperf.analysis.change import expected_error
+from pytest_kernelperf.analysis.change import expected_error, half_width
 from pytest_kernelperf.analysis.margins import (
     default_margin,
     detectable_slowdown,
@@ -105,6 +105,22 @@ def test_a_change_far_from_the_margin_is_settled_by_few_processes_one_near_it_by
 
     assert [2, 4, None, None] == found
     assert 2 == settled_by(0.0, 0.01, 1, FIVE, parts_of(0.003))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+@pytest.mark.parametrize("sd", [0.001, 0.003, 0.01])
+def test_no_fewer_processes_would_settle_it(sd: float, processes: int) -> None:
+    """
+    By trying one after the other.
+    """
+    parts = parts_of(sd)
+    widths = {n: half_width(expected_error(FIVE, parts, n), n) for n in range(processes + 1, 101)}
+
+    for change in np.linspace(0.0, 0.03, 31):
+        distance = abs(math.log1p(change) - math.log1p(0.01))
+        expected = next((n for n, width in widths.items() if width < distance), None)
+
+        assert expected == settled_by(change, 0.01, processes, FIVE, parts)
 
 
 @pytest.mark.parametrize(
