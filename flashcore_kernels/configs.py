@@ -66,8 +66,9 @@ _SMALL = TileConfig(64, 64, 4, 3)
 # 156 registers, 3 programs per SM; half the rescaling.
 _WIDE = TileConfig(64, 128, 4, 2)
 # A lone small call: half the SMs are idle, its caller waits for the host and for first loads. Bare
-# addresses spare the host a tensor map per new tensor, and L2 is asked for K and V at once.
-_LONE = TileConfig(64, 128, 4, 2, prefetch=True)
+# addresses spare the host a tensor map per new tensor, and L2 is asked for K and V at once. Half
+# the steps of 64x128 gain 3 % on the device at S = 128 and cost 16 % at 512; callers see neither.
+_LONE = TileConfig(64, 64, 4, 3, prefetch=True)
 _LONE_TILES = 64
 
 # The Gluon kernels. One block of 128 keys is all there is up to S = 128: a ring of one.
@@ -96,7 +97,9 @@ _NARROW = {64: _SOLO_64, 128: _D128_NARROW}
 # largest tile, one that just fits with a smaller tile wants that. Odd lengths go by the same rows:
 # all kernels cut a last block by the same mask, and TMA reads zeros behind the end.
 HEADDIM_64 = (
-    Row(False, 512, _LONE_TILES, _LONE),  # not measured
+    # 128x1 3.77, 512x1 7.14 us, waited for 20.2 and 20.5; SDPA 6.52, 9.97, 48.9, 51.0. The solo
+    # kernel's 3.34 and 6.14 are waited for 23.5 and 24.5 (lone_variants.py, card GPU-2b382370).
+    Row(False, 512, _LONE_TILES, _LONE),
     Row(False, 128, ANY, _SMALL, _ONE_BLOCK),  # 128x8 4.08, x16 5.20, x32 7.47; FLASH 6.29 to 10.03
     Row(False, ANY, 396, _SMALL, _SOLO_128),  # 256x8 6.42 us; CUDNN 9.06
     Row(False, 512, 528, _SMALL, _SOLO_64),  # 256x16 9.32, 512x8 13.85 us; CUDNN 12.04, 16.09
@@ -105,7 +108,7 @@ HEADDIM_64 = (
     # Not measured: too few tiles of 192 rows to fill four rounds of the persistent grid.
     Row(False, ANY, 1584, _SMALL, _SOLO_128),
     Row(False, ANY, ANY, _SMALL, _SHARED),  # 4096x4 1030, 16384x1 3871 us; CUDNN 1132, 4506
-    Row(True, 512, _LONE_TILES, _LONE),  # not measured
+    Row(True, 512, _LONE_TILES, _LONE),  # not measured: as without a mask
     Row(True, 128, 132, _SMALL, _ONE_BLOCK),  # 128x8 4.45 us; FLASH 6.97
     Row(True, 128, ANY, _SMALL, _SOLO_64),  # 128x16 5.48, x32 8.05 us; FLASH 7.82, 10.40
     Row(True, 256, 264, _SMALL, _SOLO_128),  # 256x8 6.48 us; CUDNN 9.33
