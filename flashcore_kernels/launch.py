@@ -27,6 +27,7 @@ import triton
 
 KNOWN_TRITON = "3.6."
 ALIGNMENT_BYTES = 16  # what Triton specialises pointers for, and what 16-byte copies need
+_OFF = ALIGNMENT_BYTES - 1  # the bits of an address that are zero where it is aligned
 
 # What torch.cuda.current_device and Triton's own driver call, without the Python around it: a plan
 # exists only once CUDA is initialised. A CPU build of torch has neither, and makes no plan.
@@ -50,12 +51,11 @@ class PointerLaunch:
     """
     One compiled kernel that takes bare addresses, with everything else bound.
 
-    Built by `prepare`. Holds for one device, grid and set of scalar arguments. The newest argument
-    list is kept: a lone caller repeats itself. Another is put together in one expression, 0.3 us
-    more, so that a caller with new tensors each time waits no longer than that.
+    Built by `prepare`. Holds for one device, grid and set of scalar arguments. Nothing is kept of a
+    call: looking for an argument list takes as long as putting one together.
     """
 
-    __slots__ = ("_after_stream", "_grid", "_latest", "_launch", "_scalars")
+    __slots__ = ("_after_stream", "_grid", "_launch", "_scalars")
 
     def __init__(
         self,
@@ -68,29 +68,26 @@ class PointerLaunch:
         self._grid = grid
         self._after_stream = after_stream
         self._scalars = scalars
-        self._latest: tuple[tuple[int | None, ...], tuple[Any, ...]] = ((), ())
 
-    def __call__(self, *stream_and_addresses: int | None) -> bool:
+    def __call__(self, stream: int, q: int, k: int, v: int, out: int, lse: int | None) -> bool:
         """
         Launch on a stream.
 
         Args:
-            stream_and_addresses: The raw stream handle, of the device that the kernel was prepared
-                on, then device addresses in the kernel's order; None where the kernel was compiled
-                without that tensor.
+            stream: The raw handle, of the device that the kernel was prepared on.
+            q: A device address, as those that follow, in the kernel's order.
+            k: Likewise.
+            v: Likewise.
+            out: Likewise.
+            lse: Likewise; None where the kernel was compiled without it.
 
         Returns:
             False, and nothing launched, if an address is not 16-byte aligned.
         """
-        kept, values = self._latest  # read at once: another thread may replace it
-        if stream_and_addresses != kept:
-            stream, *addresses = stream_and_addresses
-            for address in addresses:
-                if address is not None and address % ALIGNMENT_BYTES:
-                    return False
-            values = (*self._grid, stream, *self._after_stream, *addresses, *self._scalars)
-            self._latest = (stream_and_addresses, values)
-        self._launch(*values)
+        # One by one: `|` of two addresses makes a third number. 0.12 us, not 0.21.
+        if q & _OFF or k & _OFF or v & _OFF or out & _OFF or (lse is not None and lse & _OFF):
+            return False
+        self._launch(*self._grid, stream, *self._after_stream, q, k, v, out, lse, *self._scalars)
         return True
 
 
@@ -229,7 +226,8 @@ def prepare(
     Args:
         handle: What `launch` returned.
         grid: The grid it was launched with.
-        addressed: The tensors, tensor descriptors or None that come first in the kernel's order.
+        addressed: The tensors, tensor descriptors or None that come first in the kernel's order:
+            q, k, v, out, lse.
         scalars: Everything after them, constexprs included (Triton 3.6 keeps their positions in
             the argument list).
 

@@ -314,25 +314,26 @@ def test_remembered_launches_of_one_shape_are_bounded():
 
 
 @only_known_triton
-def test_one_argument_list_is_kept_and_another_address_makes_another(recorded):
-    """A new result at a new address each time must not fill the memory."""
+def test_stream_and_addresses_are_those_of_this_call(recorded):
     prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), (0.125,))
-    for address in (16, 16, 32, 16):
-        assert prepared(STREAM, address, None)
+    prepared(STREAM, 16, 32, 48, 64, None)
+    prepared(STREAM + 1, 16, 32, 48, 80, 96)
 
-    first, again, other, back = recorded
-    assert (first[3], *first[13:]) == (STREAM, 16, None, 0.125)
-    assert first == again == back
-    assert (other[3], *other[13:]) == (STREAM, 32, None, 0.125)
+    assert [STREAM, STREAM + 1] == [args[3] for args in recorded]
+    assert [(16, 32, 48, 64, None, 0.125), (16, 32, 48, 80, 96, 0.125)] == [
+        args[13:] for args in recorded
+    ]
 
 
 @only_known_triton
-def test_another_stream_is_not_taken_for_the_last(recorded):
+@pytest.mark.parametrize("which", range(5))
+def test_an_address_off_by_the_least_is_not_launched(recorded, which):
     prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
-    prepared(STREAM, 16)
-    prepared(STREAM + 1, 16)
+    addresses = [16, 32, 48, 64, 80]
+    addresses[which] += 1
 
-    assert [STREAM, STREAM + 1] == [args[3] for args in recorded]
+    assert not prepared(STREAM, *addresses)
+    assert recorded == []
 
 
 # --- what a new result lies in -------------------------------------------------------------------
