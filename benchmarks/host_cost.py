@@ -110,13 +110,13 @@ def without_gpu(seqlen: int) -> Calls:
         launch_pdl=False,
     )
     handle = SimpleNamespace(run=runner, function=1, packed_metadata=(4, 1, 0))
-    # 51 scalars and 5 addresses: with launch's own 13 the 69 arguments of a kernel that uses TMA
-    prepared = launch.prepare(handle, (16, 1, 1), (q, k, v, q, q), tuple(range(51)))
+    # The plain kernel's arguments: 5 addresses, 29 scalars, and launch's own 13.
+    prepared = launch.prepare(handle, (2, 8, 1), (q, k, v, q, None), tuple(range(29)))
     if prepared is None:
         raise SystemExit(f"no prepared launch with this Triton: expected {launch.KNOWN_TRITON}x")
     guard = guard_for(q, k, v)
     allocate = launch.allocator(q)
-    plan = Plan(prepared, 0, True, q)
+    plan = Plan(prepared, 0, False, q)
     plans.remember(plan_key(q, k, False, None, None, False), plan, guard)
     address = q.data_ptr()
     return {
@@ -126,7 +126,7 @@ def without_gpu(seqlen: int) -> Calls:
         "torch.empty_like": lambda: torch.empty_like(q),
         "four addresses": lambda: (q.data_ptr(), k.data_ptr(), v.data_ptr(), q.data_ptr()),
         "is_watched": launch.is_watched,
-        "argument list": lambda: prepared(7, address, address, address, address, address),
+        "argument list": lambda: prepared(7, address, address, address, address, None),
         "an empty call": lambda: None,
     }
 

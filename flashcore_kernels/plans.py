@@ -1,7 +1,7 @@
 """
 Remembers launches, so that the next call like an earlier one is a look-up and a launch.
 
-A call is found by what is cheap to ask, and the plan's own guard decides. The plan found last is
+A call is found by what is cheap to ask, and the plan itself decides. The plan repeated last is
 tried first: a lone caller repeats itself.
 """
 
@@ -25,51 +25,35 @@ Key = tuple[Any, ...]
 
 
 class Plans:
-    """All plans, by what is cheap to ask; each plan's guard decides."""
+    """All plans, by what is cheap to ask."""
 
     def __init__(self) -> None:
         self.latest: Plan | None = None  # of calls without `out`
         self.by_key: dict[Key, tuple[Plan, ...]] = {}
 
-    def find(
+    def similar(
         self,
         q: torch.Tensor,
         k: torch.Tensor,
-        v: torch.Tensor,
         causal: bool,
         scale: float | None,
         out: torch.Tensor | None,
         return_lse: bool,
-    ) -> Plan | None:
+    ) -> tuple[Plan, ...]:
         """
-        Return the plan for a call, if one is remembered.
+        Return the plans that may hold for a call.
 
         Args:
             q: As for `attention`, unchecked, like all others.
             k: Likewise.
-            v: Likewise.
             causal: Likewise.
             scale: Likewise.
             out: Likewise.
             return_lse: Likewise.
         """
-        plan = self.latest
-        if (
-            plan is not None
-            and out is None
-            and causal is plan.causal
-            and scale is plan.scale
-            and return_lse is plan.return_lse
-            and plan.guard(q, k, v)
-        ):
-            return plan
         if not type(q) is type(k) is torch.Tensor:
-            return None
-        for plan in self.by_key.get(plan_key(q, k, causal, scale, out, return_lse), ()):
-            if plan.guard(q, k, v):
-                self.latest = plan if out is None else self.latest
-                return plan
-        return None
+            return ()
+        return self.by_key.get(plan_key(q, k, causal, scale, out, return_lse), ())
 
     def remember(self, key: Key, plan: Plan, guard: Guard) -> None:
         """

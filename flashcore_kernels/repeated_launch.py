@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from . import launch
+from . import checks, launch
+from .autograd_notes import mark_written
 from .guards import Guard
 from .launch import AnyLaunch, allocator
 
@@ -46,16 +47,26 @@ class Plan:
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor | None
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None:
         """
-        Launch on tensors that the guard has passed.
+        Launch on tensors of the kind that the plan was made for, and on no others.
+
+        Args:
+            q: As for `attention`, unchecked.
+            k: Likewise.
+            v: Likewise.
+            out: A tensor that `plan_key` finds like the first call's, or None as there.
 
         Returns:
-            What `attention` returns; None, and nothing launched, where an address or the
+            What `attention` returns; None, and nothing launched, where a tensor, an address or the
             surroundings differ, and the caller has to go the long way.
         """
         index = self._device_index
-        if launch.current_device() != index or launch.is_watched():
-            return None  # the default stream's handle means the current device's
-        result = self._allocate() if out is None else out
+        if (
+            not self.guard(q, k, v)
+            or launch.current_device() != index  # whose default stream a handle of 0 means
+            or launch.is_watched()
+        ):
+            return None
+        result = self._allocate() if out is None else _writable(out, q, k, v)
         q_ptr = q.data_ptr()
         lse = None
         lse_ptr = q_ptr if self._lse_is_needed else None
@@ -68,3 +79,11 @@ class Plan:
         ):
             return None
         return result if lse is None else (result, lse)
+
+
+def _writable(out: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Check what no key knows of a result's place, and count the write."""
+    checks.check_out_needs_no_gradient(out)
+    checks.check_no_overlap(out, q, k, v)
+    mark_written(out)
+    return out

@@ -11,13 +11,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 import triton
-from launch_stand_ins import STREAM, first_call, make_handle, make_inputs, only_known_triton
+from launch_stand_ins import (
+    STREAM,
+    first_call,
+    make_handle,
+    make_inputs,
+    make_plan,
+    only_known_triton,
+)
 
 from flashcore_kernels import attention as public_attention
 from flashcore_kernels import forward, launch
 from flashcore_kernels.attention import _forward
 from flashcore_kernels.plans import MAX_PLANS, MAX_VARIANTS, Plans, plan_key, plans
-from flashcore_kernels.repeated_launch import Plan
 
 # --- what is launched --------------------------------------------------------------------------
 
@@ -91,6 +97,14 @@ def test_log_sum_exp_and_out_are_passed_when_asked_for(monkeypatch, recorded):
 # --- what must not take the fast path ----------------------------------------------------------
 
 
+def _repeated(q, k, v, causal, scale, out, return_lse):
+    """Return what `attention` would without its long way."""
+    similar = plans.similar(q, k, causal, scale, out, return_lse)
+    return next(
+        (result for plan in similar if (result := plan.repeat(q, k, v, out)) is not None), None
+    )
+
+
 def _relaid(tensor):
     return tensor.transpose(1, 2).contiguous().transpose(1, 2)
 
@@ -120,8 +134,41 @@ def test_what_a_launch_is_specialised_for_is_told_apart(monkeypatch, recorded, c
     call |= {"causal": False, "scale": None, "out": None, "return_lse": False}
     changed = {**call, **{name: change(call[name]) for name, change in changes.items()}}
 
-    assert plans.find(**changed) is None
-    assert plans.find(**{**call, "q": call["q"].clone()}) is not None
+    assert _repeated(**changed) is None
+    assert _repeated(**{**call, "q": call["q"].clone()}) is not None
+
+
+@only_known_triton
+@pytest.mark.parametrize(
+    "change", [{"causal": True}, {"scale": 0.5}, {"return_lse": True}, {"out": torch.empty_like}]
+)
+def test_the_plan_repeated_last_is_not_taken_for_another_call(monkeypatch, recorded, change):
+    q, k, v = make_inputs()
+    first_call(monkeypatch, recorded, (q, k, v))
+    public_attention(q, k, v)
+    assert plans.latest is not None
+    wanted = {name: value(q) if callable(value) else value for name, value in change.items()}
+
+    result = public_attention(q, k, v, **wanted)
+
+    assert len(recorded) == 1
+    assert isinstance(result, tuple) == ("return_lse" in change)
+
+
+@only_known_triton
+def test_a_scale_that_is_computed_anew_finds_its_plan(monkeypatch, recorded):
+    """Equal is enough; only the plan repeated last is asked by identity."""
+    inputs = make_inputs()
+    monkeypatch.setattr(forward, "launch", lambda *args: make_handle(recorded))
+    _forward(
+        *inputs, False, 0.3, 0, None, False,
+        plan_key=plan_key(*inputs[:2], False, 0.3, None, False),
+    )  # fmt: skip
+
+    for numerator in (3.0, 3.0):
+        public_attention(*inputs, scale=numerator / 10)
+
+    assert len(recorded) == 2
 
 
 @only_known_triton
@@ -132,7 +179,7 @@ def test_a_scale_that_is_a_tensor_is_never_read(monkeypatch, recorded):
     key = plan_key(*inputs[:2], False, 0.5, None, False)
     _forward(*inputs, False, 0.5, 0, None, False, plan_key=key)
 
-    assert plans.find(*inputs, False, torch.tensor(0.5), None, False) is None
+    assert _repeated(*inputs, False, torch.tensor(0.5), None, False) is None
 
 
 @only_known_triton
@@ -152,7 +199,7 @@ def test_a_misaligned_pointer_is_not_launched(recorded, which):
     """Each of q, k, v and out: Triton compiled 16-byte copies for what was aligned."""
     prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
     tensors = [*make_inputs(), torch.empty(2, 4, 64, 64, dtype=torch.float16)]
-    plan = Plan(prepared, None, False, tensors[-1])
+    plan = make_plan(prepared, tensors[-1])
     buffer = torch.empty(tensors[which].numel() + 1, dtype=torch.float16)
     assert plan.repeat(*tensors) is tensors[-1]
 
@@ -165,11 +212,10 @@ def test_a_misaligned_pointer_is_not_launched(recorded, which):
 @only_known_triton
 def test_another_current_device_is_not_launched(monkeypatch, recorded):
     prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
+    plan = make_plan(prepared, torch.empty(64), device_index=0)
     monkeypatch.setattr(launch, "current_device", lambda: 1)
 
-    launched = Plan(prepared, 0, False, torch.empty(64)).repeat(*make_inputs(), None)
-
-    assert launched is None
+    assert plan.repeat(*make_inputs(), None) is None
     assert recorded == []
 
 
@@ -205,7 +251,9 @@ WATCHERS = [_watch_enter, _watch_exit, _replace_enter, _replace_exit, _debug, _i
 def test_whoever_watches_launches_sees_them(monkeypatch, recorded, watch):
     """Profiler hooks and debug modes work through Triton's public way only."""
     prepared = launch.prepare(make_handle(recorded), (1, 1, 1), make_inputs(), ())
-    plan = Plan(prepared, None, False, torch.empty(64))
+    plan = make_plan(prepared, torch.empty(64))
+    assert plan.repeat(*make_inputs(), None) is not None
+    recorded.clear()
     watch(monkeypatch, triton.knobs)
 
     assert plan.repeat(*make_inputs(), None) is None

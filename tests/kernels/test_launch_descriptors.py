@@ -13,11 +13,11 @@ from launch_stand_ins import (
     make_described_handle,
     make_descriptor,
     make_inputs,
+    make_plan,
     only_known_triton,
 )
 
 from flashcore_kernels import launch
-from flashcore_kernels.repeated_launch import Plan
 
 pytestmark = only_known_triton
 
@@ -128,7 +128,7 @@ def test_the_programmatic_launch_flag_reaches_the_launcher(recorded, encoded):
 def test_without_a_wanted_lse_its_place_holds_a_valid_address(recorded, encoded):
     """The Gluon kernels always take a pointer there; it is never read."""
     q, k, v, out, _ = _tensors()
-    plan = Plan(_prepared(recorded, (q, k, v, out, q)), None, True, out)
+    plan = make_plan(_prepared(recorded, (q, k, v, out, q)), out, lse_is_needed=True)
 
     assert plan.repeat(q, k, v, out) is out
 
