@@ -92,12 +92,20 @@ def judged(compiled: Compiled, limits: ResourceLimits, root: Path) -> Compiled:
         root: The folder of baselines.
     """
     from pytest_kernelperf.analysis import judge_resources
-    from pytest_kernelperf.store.resources import load_resources
 
     case = compiled.case
-    stored = load_resources(root, case.l2, case.file).get(stored_key(case))
+    stored = stored_kernels(case, root)
     verdict = judge_resources(case, compiled.kernels, limits, stored, compiled.failure)
     return replace(compiled, verdict=verdict)
+
+
+def stored_kernels(case: Case, root: Path) -> tuple[Kernel, ...] | None:
+    """
+    Return the kernels that the baseline holds for a case and target; None if it holds none.
+    """
+    from pytest_kernelperf.store.resources import load_resources
+
+    return load_resources(root, case.l2, case.file).get(stored_key(case))
 
 
 def update_resources(root: Path, compiled: Sequence[Compiled], mode: UpdateMode) -> list[Change]:

@@ -8,11 +8,11 @@ is called once per target.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_kernelperf.bench import baselines_root
-from pytest_kernelperf.compiled import judged
+from pytest_kernelperf.compiled import judged, stored_kernels
 from pytest_kernelperf.errors import KernelPerfError, NoValueError
 from pytest_kernelperf.keywords import TARGETS
 from pytest_kernelperf.model import (
@@ -90,13 +90,13 @@ class GpulessBench:
             The callable's output, a stand-in without content, and no records.
         """
         output = None
+        root = baselines_root(self.settings, place.path)
         limits = options.resources or ResourceLimits()
         for target in reversed(targets_for(options)):
             self._progress(f"{place.test} {name}".strip() + f": compiling for {target}")
-            output, kernels, failure = self._compile(subject, target)
-            case = Case(place.file, place.test, name, "compile", target, "-")
-            root = baselines_root(self.settings, place.path)
-            self._compiled.append(judged(Compiled(case, kernels, failure), limits, root))
+            case = _case(place, name, target)
+            output, compiled = self._compile(subject, case, stored_kernels(case, root))
+            self._compiled.append(judged(compiled, limits, root))
         self._progress("")
         if all(one.failure for one in self._compiled):
             raise NoValueError("no kernel was compiled, so there is no output to go on with")
@@ -127,13 +127,18 @@ class GpulessBench:
         taken, self._compiled = tuple(self._compiled), []
         return taken
 
-    def _compile(self, subject: Subject, target: str) -> tuple[Any, tuple[Kernel, ...], str]:
+    def _compile(
+        self, subject: Subject, case: Case, stored: Sequence[Kernel] | None
+    ) -> tuple[Any, Compiled]:
         from pytest_kernelperf.measure.subject import arguments_of
         from pytest_kernelperf.resources import read_kernel, watch_launches
         from pytest_kernelperf.resources.tensors import moved
+        from pytest_kernelperf.resources.tuning import tuned_like
 
-        with self.machine.on(target) as index:
+        target = case.l2
+        with self.machine.on(target) as index, tuned_like(stored or ()) as notes:
             args, kwargs = moved(arguments_of(subject), index)
+            self.machine.opaque.clear()
             try:
                 with watch_launches(compiling=True) as launches:
                     output = subject.fn(*args, **kwargs)
@@ -141,17 +146,26 @@ class GpulessBench:
             except NoValueError:
                 raise
             except KernelPerfError as error:
-                return None, (), f"Does not compile for {target}: {error}"
-        if not kernels:
-            return output, (), _no_kernel(target)
-        return output, kernels, ""
+                return None, Compiled(case, (), f"Does not compile for {target}: {error}")
+        failure = "" if kernels else _no_kernel(target, self.machine.opaque)
+        return output, Compiled(case, kernels, failure, notes=tuple(notes))
 
 
-def _no_kernel(target: str) -> str:
+def _case(place: Place, name: str, target: str) -> Case:
+    return Case(place.file, place.test, name, "compile", target, "-")
+
+
+def _no_kernel(target: str, opaque: Collection[str]) -> str:
+    through = (
+        f" It went through {', '.join(sorted(opaque))}, which is not registered from Python and "
+        "can't be looked into without a GPU: measure the function below it."
+        if opaque
+        else ""
+    )
     return (
         f"On {target} the call launched no Triton kernel, so there is nothing to compile: take "
         "resources= off this test, or name the targets that have one, "
-        "resources={'targets': ('sm_90',)}."
+        f"resources={{'targets': ('sm_90',)}}.{through}"
     )
 
 

@@ -331,6 +331,11 @@ class Ledger:
             for one in chain(measurements, *compared, *contrasted)
             for note in one.notes
         ]
+        found += [
+            f"note: {one.case.label} (compile {one.case.l2}): {note}"
+            for one in self.compiled
+            for note in one.notes
+        ]
         return list(dict.fromkeys(found))
 
     def _device_line(self) -> list[str]:

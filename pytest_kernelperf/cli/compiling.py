@@ -155,6 +155,7 @@ def _read(document: Mapping[str, Any]) -> Compiled:
         case=Case(**case),
         kernels=msgspec.convert(document["kernels"], tuple[Kernel, ...]),
         failure=document["failure"],
+        notes=tuple(document["notes"]),
     )
 
 

@@ -77,9 +77,11 @@ class Compiled:
         kernels: In the order launched.
         failure: Why a kernel did not compile; "" if all did.
         verdict: None until it is judged.
+        notes: What there is to say besides, such as an autotuner's choice that is not known.
     """
 
     case: Case
     kernels: tuple[Kernel, ...]
     failure: str = ""
     verdict: Verdict | None = None
+    notes: tuple[str, ...] = ()

@@ -195,6 +195,7 @@ def _compiled(compiled: Compiled) -> dict[str, Any]:
         **asdict(compiled.case),
         "kernels": [asdict(kernel) for kernel in compiled.kernels],
         "failure": compiled.failure,
+        "notes": list(compiled.notes),
         "verdict": _verdict(verdict) if verdict else None,
     }
 

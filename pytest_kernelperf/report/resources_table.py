@@ -40,6 +40,7 @@ def resources_table(compiled: Sequence[Compiled], *, width: int, color: bool) ->
     compilers = dict.fromkeys(one.compiler for one in kernels if one.compiler)
     lines += [f"compiled by {compiler}" for compiler in compilers]
     lines += [f"{one.case.label} [{one.case.l2}]: {one.failure}" for one in compiled if one.failure]
+    lines += [f"{one.case.label} [{one.case.l2}]: {note}" for one in compiled for note in one.notes]
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ that Triton compiled, a capability, a launch plan.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -26,10 +27,14 @@ _L2_BYTES = 50 << 20
 class Machine:
     """
     The pretended machine, with one card per target and one of them current.
+
+    Attributes:
+        opaque: Registered operators that were called and could not be followed to their kernels.
     """
 
     def __init__(self) -> None:
         self.index = 0
+        self.opaque: set[str] = set()
 
     @property
     def target(self) -> str:
@@ -65,7 +70,11 @@ class Machine:
                 stack.enter_context(mock.patch.object(torch.cuda, name, value, create=True))
             stack.enter_context(mock.patch.object(torch, "Generator", _host_generator()))
             stack.enter_context(mock.patch.object(driver, "_active", _Driver(self)))
-            stack.enter_context(stand_in_tensors(lambda: self.index))
+            # What torch compiles would be for a card that torch can't find: it runs as written.
+            stack.enter_context(mock.patch.object(torch, "compile", _as_written))
+            if "torch._dynamo" in sys.modules:
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(stand_in_tensors(lambda: self.index, self.opaque))
             yield
 
     def index_of(self, device: Any) -> int:
@@ -108,6 +117,13 @@ class Machine:
             shared_memory_per_block_optin=sm.shared_bytes_per_block,
             gcnArchName="",
         )
+
+
+def _as_written(model: Any = None, **options: Any) -> Any:
+    """
+    Take the arguments of `torch.compile` and compile nothing.
+    """
+    return model if model is not None else lambda decorated: decorated
 
 
 def _host_generator() -> Any:

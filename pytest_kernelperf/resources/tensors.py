@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -44,6 +45,9 @@ _ALIKE: dict[Any, Callable[..., Any]] = {
 
 #: These make a tensor's device current before any mode is asked, and there is no such device.
 _GUARDED = frozenset({torch.Tensor.__getitem__, torch.Tensor.__setitem__, torch.Tensor.contiguous})
+
+#: Namespaces of operators that launch no Triton kernel of anybody's.
+_TORCHS_OWN = frozenset({"aten", "prim", "prims"})
 
 
 class _Wrapper(torch.Tensor):  # type: ignore[misc]
@@ -143,10 +147,36 @@ def _called(func: Any, args: Any, kwargs: Any) -> Any:
         return _on_meta(func, args, kwargs)
 
 
+def _written_in_python(func: Any) -> Callable[..., Any] | None:
+    """
+    Return an operator's own code for a GPU if it is Python's, called past the dispatcher.
+
+    Of a registered operator the meta device would see the shapes alone, and not what it launches.
+    Torch hands its code out from release 2.9 on.
+    """
+    known: set[str] = getattr(torch.library, "_impls", set())
+    name = func.name().replace("::", "/", 1)
+    # What torch.library.custom_op registers is for all devices, unless it names some.
+    keys = ("CUDA", "CompositeExplicitAutograd")
+    if not (known & {f"{name}/{key}" for key in keys} and hasattr(torch.library, "get_kernel")):
+        return None
+    kernel = torch.library.get_kernel(func, "CUDA")
+    return partial(kernel.call_boxed, torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA))
+
+
 class _OnMeta(TorchDispatchMode):  # type: ignore[misc]
     """
-    Computes on the meta device whatever touches a stand-in.
+    Computes on the meta device whatever touches a stand-in, and calls what operators of others do.
+
+    Args:
+        on_cards: The mode beside it, which an operator's code needs too.
+        opaque: Gets the names of operators of others that are not written in Python.
     """
+
+    def __init__(self, on_cards: _OnCards, opaque: set[str]) -> None:
+        super().__init__()
+        self._on_cards = on_cards
+        self._opaque = opaque
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -156,6 +186,12 @@ class _OnMeta(TorchDispatchMode):  # type: ignore[misc]
         kwargs = kwargs or {}
         if not tree_any(is_stand_in, (args, kwargs)):
             return func(*args, **kwargs)
+        if func.namespace not in _TORCHS_OWN:
+            own_code = _written_in_python(func)
+            if own_code is not None:
+                with self, self._on_cards:
+                    return own_code(*args, **kwargs)
+            self._opaque.add(func.name())
         return _on_meta(func, args, kwargs)
 
 
@@ -203,12 +239,13 @@ def _is_cuda_device(value: Any) -> bool:
 
 
 @contextlib.contextmanager
-def stand_in_tensors(current_index: Callable[[], int]) -> Iterator[None]:
+def stand_in_tensors(current_index: Callable[[], int], opaque: set[str]) -> Iterator[None]:
     """
     Let `device="cuda"` make stand-ins in the block.
 
     Args:
         current_index: Gives the card that "cuda" means.
+        opaque: Gets the names of operators whose code could not be followed.
     """
     # Code that asks whether somebody wants to see its operators must go the way it goes on a card.
     counted: Callable[[], int] = torch._C._len_torch_dispatch_stack
@@ -217,5 +254,6 @@ def stand_in_tensors(current_index: Callable[[], int]) -> Iterator[None]:
         return max(0, int(counted()) - 1)
 
     hidden = mock.patch.object(torch._C, "_len_torch_dispatch_stack", without_ours)
-    with hidden, _OnMeta(), _OnCards(current_index):
+    on_cards = _OnCards(current_index)
+    with hidden, _OnMeta(on_cards, opaque), on_cards:
         yield
