@@ -131,6 +131,8 @@ def update_resources(root: Path, compiled: Sequence[Compiled], mode: UpdateMode)
 
 
 def _decided(status: Status, mode: UpdateMode, *, is_new: bool) -> tuple[str, str]:
+    if status is Status.INCONCLUSIVE:
+        return "refused", "nothing was compiled"
     if status in (Status.INVALID, Status.MISSED_TARGET):
         return "refused", f"{status.value}: mend the kernel first"
     if is_new:

@@ -120,6 +120,20 @@ class GpulessBench:
         """
         raise NoValueError("data_independence compares times, and without a GPU there are none")
 
+    def unfollowed(self, place: Place, options: Options, error: BaseException) -> Compiled:
+        """
+        Return what there is to say of a test that needs a value before it launches anything.
+
+        Args:
+            place: The test.
+            options: Of its marks.
+            error: What it ended with.
+        """
+        from pytest_kernelperf.analysis import judge_unfollowed
+
+        case = _case(place, "", targets_for(options)[-1])
+        return Compiled(case, (), verdict=judge_unfollowed(case, str(error)))
+
     def take_compiled(self) -> tuple[Compiled, ...]:
         """
         Return what was compiled since this was last asked.

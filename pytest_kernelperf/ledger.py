@@ -347,10 +347,14 @@ class Ledger:
         on_cpu = sum(_is_on_cpu(outcome.recorded) for outcome in self._outcomes)
         if on_cpu:
             parts.append(f"{on_cpu} measured on the CPU, with the wall timer")
-        unrun = sum(bool(outcome.compiled and not outcome.recorded) for outcome in self._outcomes)
+        unrun = sum(_is_only_compiled(outcome) for outcome in self._outcomes)
         if unrun:
             parts.append(f"{unrun} compiled, not run: no times and no results without a GPU")
         return ["; ".join(parts)] if missing or unrun else []
+
+
+def _is_only_compiled(outcome: Outcome) -> bool:
+    return not outcome.recorded and any(one.kernels for one in outcome.compiled)
 
 
 def _is_on_cpu(recorded: Iterable[Recorded]) -> bool:

@@ -13,7 +13,7 @@ from pytest_kernelperf.analysis.noise import Noise, noise_from
 from pytest_kernelperf.analysis.pairing import judge_pair
 from pytest_kernelperf.analysis.percentiles import percentile_us
 from pytest_kernelperf.analysis.reasons import Reason
-from pytest_kernelperf.analysis.resources import judge_resources
+from pytest_kernelperf.analysis.resources import judge_resources, judge_unfollowed
 from pytest_kernelperf.analysis.roofline import physics_problem
 from pytest_kernelperf.analysis.verdicts import judge
 
@@ -31,6 +31,7 @@ __all__ = [
     "judge_against",
     "judge_pair",
     "judge_resources",
+    "judge_unfollowed",
     "margins",
     "noise_from",
     "percentile_us",

@@ -1,9 +1,10 @@
 """
 Judges what the compiler made of a call's kernels: against limits, and against what is stored.
 
-Only what always costs speed fails: a kernel that does not compile, a limit passed, new spills,
-products that left the tensor cores or were serialised, fewer warps per SM. Everything else that
-changed is told, and times are left to tell whether it matters.
+Only what nearly always costs speed fails: a kernel that does not compile, a limit passed, new
+spills, products that left the tensor cores or were serialised, fewer warps per SM, half as many
+registers again. Everything else that changed is told, and times are left to tell whether it
+matters.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from pytest_kernelperf.analysis.kernels import differences, have_same_code
 from pytest_kernelperf.analysis.reasons import ResourceReason
 from pytest_kernelperf.model import Case, Kernel, ResourceLimits, Status, Verdict
 
+#: With at most so many registers a thread, all warps that an SM can hold fit on it.
+_FREE_REGISTERS = 32
+#: So many times the stored ones are a change of the kernel, not of the compiler's mood.
+_MANY_MORE = 1.5
 _STORE = "store them with --kernelperf-update-new"
 
 
@@ -36,6 +41,22 @@ def judge_resources(
     """
     status, reason, sentence = _judged(kernels, limits, stored, failure)
     return Verdict(case, 50.0, status, reason.value, sentence)
+
+
+def judge_unfollowed(case: Case, why: str) -> Verdict:
+    """
+    Return the verdict on a test that could not be followed to what it launches.
+
+    Args:
+        case: Whose kernels were wanted.
+        why: What stopped it.
+    """
+    sentence = (
+        f"Nothing was compiled: {why}. Ask for values after the measured call, or where "
+        "kernelperf.measured says that there are numbers."
+    )
+    reason = ResourceReason.NEEDS_VALUE.value
+    return Verdict(case, 50.0, Status.INCONCLUSIVE, reason, sentence)
 
 
 def _judged(
@@ -116,11 +137,18 @@ def _worse(before: Sequence[Kernel], after: Sequence[Kernel]) -> Iterator[Resour
         yield ResourceReason.LOST_TENSOR_CORES
     if _warned(after) - _warned(before):
         yield ResourceReason.SERIALISED_PRODUCTS
-    if [one.name for one in before] == [one.name for one in after] and any(
-        (new.warps_per_sm or 0) < (old.warps_per_sm or 0)
-        for old, new in zip(before, after, strict=True)
-    ):
+    if [one.name for one in before] == [one.name for one in after]:
+        yield from _crowded(before, after)
+
+
+def _crowded(before: Sequence[Kernel], after: Sequence[Kernel]) -> Iterator[ResourceReason]:
+    pairs = list(zip(before, after, strict=True))
+    if any((new.warps_per_sm or 0) < (old.warps_per_sm or 0) for old, new in pairs):
         yield ResourceReason.LOWER_OCCUPANCY
+    # Where shared memory limits the warps already, they stay; what follows may not.
+    registers = [(old.registers or 0, new.registers or 0) for old, new in pairs]
+    if any(now > _FREE_REGISTERS and now >= _MANY_MORE * was > 0 for was, now in registers):
+        yield ResourceReason.MORE_REGISTERS
 
 
 def _total(kernels: Sequence[Kernel], name: str) -> int:

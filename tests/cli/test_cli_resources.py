@@ -43,7 +43,7 @@ def test_has_a_slip(kernelperf):
 """
 
 
-def resources(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+def resources(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """
     Run the command in a project of one file.
     """
@@ -52,7 +52,7 @@ def resources(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "pytest_kernelperf", "resources", "--workers", "1"]
     return subprocess.run(
-        [*command, *tests],
+        [*command, *words],
         cwd=folder,
         env={**environment, "TRITON_CACHE_DIR": str(folder / "triton")},
         capture_output=True,
@@ -75,3 +75,10 @@ def test_a_test_that_could_not_be_followed_to_its_kernel_is_named(tmp_path):
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "not compiled: SKIPPED test_it.py::test_asks_first - " in done.stdout
+    assert "kernelperf: 1 compiled, 0 failed, 1 NOT compiled" == done.stdout.splitlines()[-1]
+
+
+def test_under_strict_it_fails_the_command(tmp_path):
+    done = resources(tmp_path, "--strict", "test_it.py::test_fill", "test_it.py::test_asks_first")
+
+    assert 1 == done.returncode, done.stdout + done.stderr

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_kernelperf.analysis import judge_resources
+from pytest_kernelperf.analysis import judge_resources, judge_unfollowed
 from pytest_kernelperf.analysis.reasons import ResourceReason
 from pytest_kernelperf.model import Case, Kernel, ResourceLimits, Status
 
@@ -89,6 +89,12 @@ ROWS = [
         "warps per SM 12 -> 8",
     ),
     (
+        ResourceReason.MORE_REGISTERS,
+        Status.REGRESSED,
+        {"kernel": replace(CHANGED, registers=240)},
+        "registers 155 -> 240",
+    ),
+    (
         ResourceReason.OTHER_COMPILER,
         Status.INCOMPARABLE,
         {"kernel": replace(CHANGED, spills=16, compiler="triton 3.7.0, ptxas 13.0")},
@@ -114,7 +120,21 @@ def test_every_reason(reason, status, given, said):
 
 
 def test_no_reason_is_missing_from_the_table():
-    assert set(ResourceReason) == {row[0] for row in ROWS}
+    assert set(ResourceReason) == {ResourceReason.NEEDS_VALUE, *(row[0] for row in ROWS)}
+
+
+@pytest.mark.parametrize(("before", "after"), [(16, 32), (155, 231)])
+def test_registers_that_cost_no_warps_or_grew_by_less_than_half_are_only_told(before, after):
+    stored = (replace(KERNEL, registers=before),)
+
+    assert "CODE_CHANGED" == judged(replace(CHANGED, registers=after), stored=stored).reason
+
+
+def test_a_test_that_could_not_be_followed_is_not_judged():
+    verdict = judge_unfollowed(CASE, "the value of a GPU tensor was asked for")
+
+    assert (Status.INCONCLUSIVE, "NEEDS_VALUE") == (verdict.status, verdict.reason)
+    assert "the value of a GPU tensor was asked for" in verdict.sentence
 
 
 def test_another_compiler_that_makes_nothing_worse_is_only_told():
