@@ -26,6 +26,7 @@ from pytest_kernelperf.workers import Collected, Launch, Pool
 #: Pairs of processes after which the data are looked at.
 LOOKS = (3, 5)
 _BEFORE, _AFTER = "before", "after"
+_PLUGIN_IS_OFF = "; its configuration keeps this plugin out: compare with another revision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,10 +319,12 @@ def _checked(before: Collected | str, selected: Sequence[str], revision: Revisio
     Return what the revision's process collected.
 
     Raises:
-        RevisionError: If it could not start or import, or imported what is not the revision's.
+        RevisionError: If it could not start or import, imported what is not the revision's, or has
+            these tests from before they measured.
     """
     if isinstance(before, str):
-        raise RevisionError(f"{revision.label} can't be measured: {before}")
+        off = _PLUGIN_IS_OFF if "unrecognized arguments: --kernelperf" in before else ""
+        raise RevisionError(f"{revision.label} can't be measured: {before}{off}")
     _refuse_strays(before.strays, revision)
     files = {nodeid.partition("::")[0] for nodeid in selected}
     for where, why in before.errors.items():
@@ -330,6 +333,12 @@ def _checked(before: Collected | str, selected: Sequence[str], revision: Revisio
                 f"{revision.label} can't be measured: it can't import {where}: {why}. Install what "
                 "that revision needs, or compare with one that runs with what is installed"
             )
+    known = [nodeid for nodeid in selected if nodeid in before.unmeasured]
+    if known and not before.measured:
+        raise RevisionError(
+            f"{revision.label} can't be measured: it lacks the plugin, for none of its tests is "
+            f"marked or uses the fixture, not even {listed(known)}; compare with a later revision"
+        )
     return before
 
 

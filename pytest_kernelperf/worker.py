@@ -174,7 +174,8 @@ class Serving:
         self._edited = edited(self._sources, read_sources(session.config.rootpath))
         items = {item.nodeid: item for item in session.items}
         measured = tuple(item.nodeid for item in session.items if is_measured(item))
-        self._connection.send(Collected(measured, self._uncollected, self._strays()))
+        others = tuple(item.nodeid for item in session.items if not is_measured(item))
+        self._connection.send(Collected(measured, self._uncollected, self._strays(), others))
         while (message := self._connection.recv()) is not None:
             request, family = message
             os.environ[FAMILY] = ",".join(map(str, family))

@@ -36,6 +36,7 @@ _FAREWELL_S = 10.0
 #: How much of a worker's output is looked at for its last words.
 _TAIL_BYTES = 20_000
 #: What starts the line that says why a process failed, best first.
+_REFUSED = ": error: "  # argparse's, below a usage that fills the screen
 _TELLING = ("kernelperf: ", "E  ", "ERROR", "Fatal Python error")
 
 #: Where this very plugin lies, which a path of another checkout may not lead to.
@@ -81,6 +82,7 @@ class Collected:
 
     Attributes:
         measured: Node ids of the tests that would measure.
+        unmeasured: Those of the other tests.
         errors: Node id of what could not be collected to the reason.
         strays: What a relocated worker imported from elsewhere.
     """
@@ -88,6 +90,7 @@ class Collected:
     measured: tuple[str, ...]
     errors: Mapping[str, str]
     strays: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()
 
 
 def launch_of(config: pytest.Config, arguments: Sequence[str] | None) -> Launch:
@@ -326,6 +329,9 @@ def gist(text: str) -> str:
     Return the line of a process's output, or of a test's failure, that says what went wrong.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    refused = [line.partition(_REFUSED)[2] for line in lines if _REFUSED in line]
+    if refused:
+        return refused[-1]
     for start in _TELLING:
         telling = [line for line in lines if line.startswith(start)]
         if telling:

@@ -275,15 +275,16 @@ def test_tests_that_were_not_named_are_not_missed(repository):
     assert "only in" not in str(result.stdout)
 
 
-def test_a_revision_whose_tests_do_not_measure_has_nothing_to_compare_with(repository):
-    repository.project.write("def test_kernel(): pass")
-    repository.commit("without the plugin")
-    repository.project.write("def test_kernel(kernelperf): kernelperf(abs, -1)")
+def test_a_test_that_does_not_measure_at_the_revision_is_said_and_not_failed(repository):
+    other = "\n    def test_other(kernelperf): kernelperf(abs, -1)"
+    repository.project.write("def test_kernel(): pass" + other)
+    repository.commit("one of two measures")
+    repository.project.write("def test_kernel(kernelperf): kernelperf(abs, -1)" + other)
 
-    result = repository.run("HEAD")
+    result = repository.run("HEAD", "-k", "test_kernel or test_other")
 
-    result.assert_outcomes(passed=1)
-    assert {"test_kernel": "NO_BASELINE NOT_IN_REVISION"} == verdicts(repository)
+    result.assert_outcomes(passed=2)
+    assert "NO_BASELINE NOT_IN_REVISION" == verdicts(repository)["test_kernel"]
 
 
 def test_a_test_that_fails_at_the_revision_is_said_and_not_failed(repository):
@@ -570,6 +571,24 @@ def test_a_revision_that_does_not_import(repository):
         "can't import test_it.py: ModuleNotFoundError: No module named 'packageof1999'",
         "Install what that revision needs",
     )
+
+
+def test_a_revision_that_lacks_the_plugin(repository):
+    repository.project.write("def test_kernel(): pass")
+    repository.commit("without the plugin")
+    repository.project.write("def test_kernel(kernelperf): kernelperf(abs, -1)")
+
+    refused(repository, "HEAD", "it lacks the plugin, for none of its tests is marked")
+
+
+def test_a_revision_whose_configuration_keeps_the_plugin_out(repository):
+    ini = repository.path / "pytest.ini"
+    ini.unlink(missing_ok=True)
+    (repository.path / "tox.ini").write_text("[pytest]\naddopts = -p no:kernelperf\n")
+    repository.commit("without the plugin")
+    (repository.path / "tox.ini").write_text("[pytest]\n")
+
+    refused(repository, "HEAD", "unrecognized arguments: --kernelperf", "keeps this plugin out")
 
 
 def test_a_revision_whose_conftest_does_not_import(repository):

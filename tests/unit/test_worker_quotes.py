@@ -29,6 +29,7 @@ def test_a_process_that_the_system_refuses_costs_itself_and_not_the_test(tmp_pat
         ("one\n\nlast\n\n", "last"),
         ("E   ModuleNotFoundError: no x\n=== short summary ===\n", "ModuleNotFoundError: no x"),
         ("ERROR: not found: a.py\n", "ERROR: not found: a.py"),
+        ("ERROR: usage: x\nx: error: unrecognized arguments: --y\n  inifile: z\n", "unrecognized"),
         ("Fatal Python error: Segmentation fault\n\nThread 1:\n", "Fatal Python error: Segm"),
         ("kernelperf: x did not return within 5 s\nE  later\nFile y", "kernelperf: x did not"),
     ],
