@@ -33,8 +33,8 @@ def resources_table(compiled: Sequence[Compiled], *, width: int, color: bool) ->
     Return a row per kernel, equal ones once; below it their constants, warnings and failures.
     """
     kernels = list({(one.target, one.code_hash): one for one in _kernels(compiled)}.values())
-    table = draw(_COLUMNS, [_row(one) for one in kernels], _NARROWING, width=width, color=color)
-    lines = [table] if kernels else []
+    rows = [_row(one) for one in kernels]
+    lines = [draw(_COLUMNS, rows, _NARROWING, width=width, color=color)] if rows else []
     lines += [f"{one.name} {one.code_hash[:_SHOWN]}: {_constants(one)}" for one in kernels]
     lines += [f"{one.name} {one.code_hash[:_SHOWN]}: {w}" for one in kernels for w in one.warnings]
     compilers = dict.fromkeys(one.compiler for one in kernels if one.compiler)

@@ -43,12 +43,12 @@ def test_has_a_slip(kernelperf):
 """
 
 
-def resources(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def resources(folder: Path, *words: str, broken: bool = False) -> subprocess.CompletedProcess[str]:
     """
     Run the command in a project of one file.
     """
     (folder / "pytest.ini").write_text("[pytest]")
-    (folder / "test_it.py").write_text(TESTS)
+    (folder / "test_it.py").write_text(TESTS.replace("1.0,", "nowhere,") if broken else TESTS)
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "pytest_kernelperf", "resources", "--workers", "1"]
     return subprocess.run(
@@ -82,3 +82,11 @@ def test_under_strict_it_fails_the_command(tmp_path):
     done = resources(tmp_path, "--strict", "test_it.py::test_fill", "test_it.py::test_asks_first")
 
     assert 1 == done.returncode, done.stdout + done.stderr
+
+
+def test_a_kernel_that_does_not_compile_is_told_where_nothing_else_was_compiled(tmp_path):
+    done = resources(tmp_path, "test_it.py::test_fill", broken=True)
+
+    assert 1 == done.returncode, done.stdout + done.stderr
+    assert "INVALID test_it.py::test_fill [sm_90] (DOES_NOT_COMPILE): " in done.stdout
+    assert "kernelperf: 1 compiled, 1 failed" == done.stdout.splitlines()[-1]
