@@ -73,6 +73,7 @@ class KernelPerf(Result):
         self._value_of = value_of
         self._calls: dict[str, Result] = {}
         self._compared: set[str] = set()
+        self._is_over = False
         self.recorded: list[Recorded] = []
         self.comparisons: list[Comparison] = []
         self.independences: list[Independence] = []
@@ -249,6 +250,12 @@ class KernelPerf(Result):
             raise KeyError(f"no measurement is called {name!r}: this test has {known}")
         return self._calls[name]
 
+    def end(self) -> None:
+        """
+        Take no more measurements: what the test brought is judged now.
+        """
+        self._is_over = True
+
     @property
     def measured(self) -> bool:
         """
@@ -279,6 +286,11 @@ class KernelPerf(Result):
         return super()._all()
 
     def _new_name(self, name: str | None) -> str:
+        if self._is_over:
+            raise OptionsError(
+                "measured after the test's end, when it is judged already: nothing would come of "
+                "it; measure in the test's body, not in a fixture's teardown"
+            )
         if name is not None and (not isinstance(name, str) or not name.strip() or "|" in name):
             raise OptionsError(f"name: expected a text without '|', got {name!r}")
         key = name or ""

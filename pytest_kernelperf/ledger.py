@@ -49,6 +49,7 @@ class Ledger:
         self._changes: list[Change] = []
         self._ran: set[str] = set()
         self._failed: dict[str, None] = {}
+        self._has_failed = False
         self.selected: tuple[str, ...] = ()
         self.warnings: list[str] = []
         self.errors: list[str] = []
@@ -115,6 +116,12 @@ class Ledger:
         if nodeid in self._ran or nodeid in self.selected:
             self._failed[nodeid] = None
 
+    def note_uncollected(self, nodeid: str) -> None:
+        """
+        Take note that something could not be collected: what it would have measured is missing.
+        """
+        self._failed[nodeid] = None
+
     def cut_off(self) -> None:
         """
         Keep the record as it is: the process is about to be ended.
@@ -122,10 +129,14 @@ class Ledger:
         if self._writer is not None:
             self._writer.close(complete=False)
 
-    def finish(self) -> None:
+    def finish(self, *, has_failed: bool) -> None:
         """
         Close the record, store baselines and write the JSON document, as far as asked.
+
+        Args:
+            has_failed: Whether pytest itself ends with a status of failure.
         """
+        self._has_failed = has_failed
         rest = self._not_run()
         if rest:
             self.warnings.append(f"stopped early, {len(rest)} not measured: {listed(rest)}")
@@ -298,7 +309,7 @@ class Ledger:
         text = report.run_json(
             self.recorded,
             self.comparisons,
-            bool(self._failed or self.errors),
+            self._has_failed or bool(self.errors),
             independences=self.independences,
             unmeasured=[one.unmeasured for one in self._outcomes if one.unmeasured],
             compiled=self.compiled,

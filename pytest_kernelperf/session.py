@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelperf import bench, gpuless
+from pytest_kernelperf import bench, gpuless, places
 from pytest_kernelperf.bench import Bench
 from pytest_kernelperf.errors import (
     KernelPerfError,
     KernelPerfFailure,
-    OptionsError,
     RevisionError,
 )
 from pytest_kernelperf.gpuless import GpulessBench
@@ -75,24 +74,14 @@ class MeasuringRun:
         Refuse files that can't be used as asked, before any time is spent on measuring.
 
         Raises:
-            OptionsError: If the folder of baselines was named and is not there: a slip would pass
-                everything for want of a baseline.
-            BaselineWriteError: If an output file can't be written.
-            RevisionError: If there is no such revision to compare with.
+            KernelPerfError: For the first of them, the revision to compare with among them.
         """
         if not self.is_worker:
             self._settling.find_revision()
-        named = self.config.getoption("kernelperf_baselines") and self.settings.baselines
-        if named and not named.exists() and not self.settings.updating:
-            raise OptionsError(
-                f"--kernelperf-baselines: there is no folder {named}: expected the one that holds "
-                "<card>/<test path>.json; to begin it, use --kernelperf-update-new"
-            )
-        for path in (self.settings.record, self.settings.json):
-            if path is not None and not self.is_worker:
-                from pytest_kernelperf.store.files import check_writable
-
-                check_writable(path)
+            places.check_outputs(self.settings)
+        named = bool(self.config.getoption("kernelperf_baselines"))
+        warning = places.check_baselines(self.settings, named=named)
+        self.ledger.warnings.extend([warning] if warning else [])
 
     def bench(self) -> bench.Bench:
         """
@@ -162,6 +151,13 @@ class MeasuringRun:
                 report_collection_error(config, str(root), str(error))
                 items.clear()
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """
+        Take note of what could not be collected, a bad baseline file among it.
+        """
+        if report.failed and not self.is_worker:
+            self.ledger.note_uncollected(report.nodeid)
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """
@@ -209,6 +205,8 @@ class MeasuringRun:
             self._give_up_following(item, error)
         finally:
             body.is_running = False
+            if FIXTURE in item.stash:
+                item.stash[FIXTURE].end()
         # unittest keeps its tests' exceptions to itself until pytest asks for the report.
         body.passed = not (body.has_failed_subtest or getattr(item, "_excinfo", None))
         if not (body.passed and has_measured(item)) or self.served:
@@ -272,7 +270,7 @@ class MeasuringRun:
             return (yield)
         has_started = session.exitstatus != pytest.ExitCode.USAGE_ERROR
         if has_started and not self.config.getoption("collectonly"):
-            self.ledger.finish()
+            self.ledger.finish(has_failed=session.exitstatus != pytest.ExitCode.OK)
         if self.ledger.interrupted:
             session.exitstatus = pytest.ExitCode.INTERRUPTED
         elif self.ledger.errors and session.exitstatus == pytest.ExitCode.OK:

@@ -46,8 +46,12 @@ def judge(
     if json_file is not None:
         check_writable(json_file)
     gate = Gate(root_of(baselines))
+    if baselines is not None:
+        gate.baselines.check_not_empty()
     gate.check_all()
     judged = [gate.judge_run(read_run(path)) for path in runs]
+    if not gate.baselines.root.exists():
+        click.echo(f"kernelperf: there is no folder {gate.baselines.root}: nothing has a baseline")
     recorded = [each for run in judged for each in run.recorded]
     verdicts = [verdict for run in judged for verdict in run.verdicts]
     _echo_verdicts(judged)

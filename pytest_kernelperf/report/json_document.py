@@ -49,11 +49,12 @@ def run_json(
     Args:
         recorded: Measurements with their verdicts, in the order taken.
         comparisons: Of the same run.
-        exit_failed: Whether the run ends with a status of failure.
+        exit_failed: Whether the run ends with a status of failure, for whatever reason.
         independences: `data_independence` results of the same run.
         unmeasured: Verdicts of tests that should have measured and did not.
         compiled: What the compiler made of kernels, with verdicts.
-        failed_tests: Names of tests that failed, by a verdict or otherwise.
+        failed_tests: Names of measured tests that failed, by a verdict or otherwise, and of what
+            could not be collected.
         calibrations: What is proven about the gate, by the slug of the card model.
     """
     environments: list[Environment] = []

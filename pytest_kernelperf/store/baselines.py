@@ -146,6 +146,21 @@ class Baselines:
             for file in self.files(slug):
                 self.load(slug, file)
 
+    def check_not_empty(self) -> None:
+        """
+        Refuse a folder that was named and holds nothing: a slip would pass everything.
+
+        Raises:
+            BaselineFormatError: If no file lies where baselines lie.
+        """
+        self._check_root()
+        folders = [folder for folder in _listed(self.root) if folder.is_dir()]
+        if not any(True for folder in folders for _ in _json_files(folder)):
+            raise BaselineFormatError(
+                f"baselines folder {self.root} holds no baseline; expected the folder that holds "
+                "<card>/<test path>.json; name that one, or begin this one with an update"
+            )
+
     def check_writable(self, slug: str, file: str) -> None:
         """
         Refuse a place where `write` would fail, before anything is measured for it.

@@ -54,6 +54,8 @@ def check_writable(path: Path) -> None:
     Raises:
         BaselineWriteError: If the file, or the folder that is or would be its parent, is read-only.
     """
+    if _is_special(path) and os.access(path, os.W_OK):
+        return
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise BaselineWriteError(f"{path} is a directory; expected a file; move it away")
@@ -68,6 +70,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     Replace a file by new content, wholly or not at all, also if the machine stops in between.
 
+    A device or a pipe is written to, never replaced: `/dev/null` stays what it is.
+
     Raises:
         BaselineWriteError: If it can't be; the old file is untouched and nothing is left over.
     """
@@ -76,6 +80,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
+        if _is_special(path):
+            path.write_bytes(data)
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
         _write_synced(temporary, data, mode)
@@ -119,6 +126,10 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def _may_write(path: Path) -> bool:

@@ -73,6 +73,19 @@ def test_the_json_file_says_the_same(kernelperf, baseline, record, tmp_path: Pat
     assert True is json.loads(text)["exit_failed"]
 
 
+def test_named_baselines_without_a_single_one_are_refused(kernelperf, baseline, record) -> None:
+    result = kernelperf("judge", record("new"), "--baselines", baseline.parent)
+
+    assert 2 == result.exit_code
+    assert "holds no baseline; expected the folder that holds <card>/" in result.output
+
+
+def test_no_folder_of_baselines_is_said(kernelperf, project, record) -> None:
+    result = kernelperf("judge", record("new"))
+
+    assert f"kernelperf: there is no folder {project / 'baselines'}" in result.output
+
+
 def test_a_json_file_that_cannot_be_written_is_refused(kernelperf, baseline, record, tmp_path):
     result = kernelperf("judge", record("new"), "--json", tmp_path)
 

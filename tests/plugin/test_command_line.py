@@ -125,6 +125,30 @@ def test_baselines_that_are_named_and_not_there_are_a_usage_error(project):
     result.stderr.fnmatch_lines(["ERROR: --kernelperf-baselines: there is no folder *baslines*"])
 
 
+def test_named_baselines_without_a_single_one_are_a_usage_error(project):
+    """
+    The folder of one card is named easily for the folder of all.
+    """
+    project.write()
+    project.run("--kernelperf-update")
+
+    result = project.run("--kernelperf", "--kernelperf-baselines", "baselines/nvidia-scripted")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *nvidia-scripted holds no baseline; expected *<card>*"])
+
+
+def test_baselines_that_the_ini_file_names_and_are_not_there_are_warned_about(project):
+    project.pytester.makeini("[pytest]\nkernelperf_baselines = kept")
+    project.write()
+
+    before = project.run("--kernelperf")
+    update = project.run("--kernelperf-update")
+
+    before.stdout.fnmatch_lines(["kernelperf: warning: kernelperf_baselines: *no folder *kept*"])
+    update.stdout.no_fnmatch_line("*warning: kernelperf_baselines*")
+
+
 def test_the_last_line_counts_a_test_that_asks_for_the_fixture_late(project):
     project.write("def test_it(request): request.getfixturevalue('kernelperf')(abs, -1)")
 

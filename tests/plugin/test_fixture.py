@@ -234,3 +234,35 @@ def test_a_unittest_class_measures_through_an_autouse_fixture(project):
     result.stdout.fnmatch_lines(
         ["FAILED *test_slow*MISSED_TARGET*", "FAILED *test_wrong*AssertionError*"]
     )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "kernelperf.measure(abs, (-1,), target_us=1)",
+        "kernelperf.compare({'a': abs, 'b': abs}, (-1,), reference='a')",
+        "kernelperf.data_independence(abs, {'a': (1,), 'b': (2,)})",
+    ],
+)
+def test_measuring_in_a_teardown_is_an_error(project, call):
+    """
+    The test is judged by then: the measurement would be lost without a word.
+    """
+    project.write(
+        f"""
+        import pytest
+
+        @pytest.fixture
+        def late(kernelperf):
+            yield
+            {call}
+
+        def test_it(late): pass
+        """
+    )
+
+    result = project.run("--kernelperf")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["E *OptionsError: measured after the test's end*"])

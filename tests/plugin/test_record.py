@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pytest_kernelperf.errors import BaselineWriteError
@@ -220,6 +222,82 @@ def test_an_expected_failure_is_no_failure_in_the_json_document(project):
 
     assert result.ret == pytest.ExitCode.OK
     assert not project.read_json()["exit_failed"]
+
+
+@pytest.mark.parametrize(
+    ("source", "failed"),
+    [
+        ("def test_other(): assert 0", []),
+        ("import no_such_module", ["test_other.py"]),
+        ("def test_other(): raise KeyboardInterrupt", []),
+        (
+            "import pytest\n\n@pytest.mark.kernel_perf(timr=1)\ndef test_other(): pass",
+            ["test_other.py::test_other"],
+        ),
+    ],
+    ids=["plain test", "import", "interrupt", "wrong mark"],
+)
+def test_the_json_document_fails_whenever_the_run_does(project, source, failed):
+    """
+    Also for what no measured test is to blame for, and with what did not come to measure named.
+    """
+    project.write()
+    project.write(source, "test_other")
+
+    result = project.run(
+        *("--kernelperf", "--kernelperf-json", "run.json", "--kernelperf-record", "run.jsonl"),
+        "--continue-on-collection-errors",
+    )
+
+    assert result.ret != pytest.ExitCode.OK
+    assert project.read_json()["exit_failed"]
+    assert project.read_json()["failed_tests"] == failed
+    assert list(project.read_run().failed) == failed
+
+
+def test_a_damaged_baseline_fails_the_json_document_too(project):
+    project.write()
+    project.run("--kernelperf-update")
+    (name,) = project.baseline_files()
+    (project.path / "baselines" / name).write_text("[]")
+
+    result = project.run("--kernelperf", "--kernelperf-json", "run.json")
+
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert project.read_json()["exit_failed"]
+
+
+def test_a_run_without_tests_fails_as_pytest_has_it(project):
+    project.write()
+
+    result = project.run("--kernelperf", "--kernelperf-json", "run.json", "-k", "nothing")
+
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert project.read_json()["exit_failed"]
+
+
+@pytest.mark.parametrize("spelling", ["run", "folder/../run"])
+def test_one_file_for_record_and_document_is_refused(project, spelling):
+    project.write()
+
+    result = project.run(
+        "--kernelperf", "--kernelperf-json", "run", "--kernelperf-record", spelling
+    )
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *expected two files*"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+@pytest.mark.parametrize("option", ["--kernelperf-record", "--kernelperf-json"])
+def test_a_full_disk_fails_the_run_by_name(project, option):
+    project.write_two()
+
+    result = project.run("--kernelperf", option, "/dev/full")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["kernelperf: ERROR: */dev/full can't be written: No space left*"])
 
 
 def test_a_record_that_runs_out_of_space_fails_the_run_by_name(project, monkeypatch):

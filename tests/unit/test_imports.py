@@ -56,8 +56,19 @@ ALLOWED["settling"] = ALLOWED["stash"] | {
     *("stash", "budget", "workers", "revision", "other_side", "paired_run", "sources"),
 }
 ALLOWED["reruns"] = {"settings"}
+ALLOWED["places"] = {"errors", "settings", "store"}
 ALLOWED["session"] = ALLOWED["stash"] | {
-    *("stash", "ledger", "outcome", "progress", "report", "reruns", "settling", "workers"),
+    *(
+        "stash",
+        "ledger",
+        "outcome",
+        "places",
+        "progress",
+        "report",
+        "reruns",
+        "settling",
+        "workers",
+    ),
 }
 ALLOWED["worker"] = ALLOWED["stash"] | {
     *("stash", "outcome", "report", "workers", "relocation", "sources")

@@ -486,6 +486,20 @@ def test_a_link_is_followed(baselines: Baselines, stored: Path, make, tmp_path: 
     assert keys()[:2] == sorted(Baselines(baselines.root).load(SLUG, FILE))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_device_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    """As root a rename over /dev/null would succeed."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        files.write_bytes(pipe, b"told")
+        assert b"told" == os.read(reader, 10)
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
 def test_the_files_mode_is_kept(baselines: Baselines, stored: Path, make) -> None:
     stored.chmod(0o640)
     baselines.write(SLUG, FILE, {keys()[1]: make.entry()})

@@ -1,0 +1,59 @@
+"""
+Refuses files and folders that can't serve a run as asked, before any time is spent on measuring.
+"""
+
+from __future__ import annotations
+
+from pytest_kernelperf.errors import OptionsError
+from pytest_kernelperf.settings import Settings
+from pytest_kernelperf.store.baselines import Baselines
+from pytest_kernelperf.store.files import check_writable
+
+
+def check_outputs(settings: Settings) -> None:
+    """
+    Refuse output files that can't be written, or are one.
+
+    Raises:
+        OptionsError: If record and JSON document would overwrite each other.
+        BaselineWriteError: If one can't be written.
+    """
+    outputs = [path for path in (settings.record, settings.json) if path is not None]
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise OptionsError(
+            f"--kernelperf-record and --kernelperf-json: expected two files, got {outputs[0]} for "
+            "both: one would overwrite the other"
+        )
+    for path in outputs:
+        check_writable(path)
+
+
+def check_baselines(settings: Settings, *, named: bool) -> str:
+    """
+    Refuse a folder of baselines without a baseline: a slip would pass everything for want of one.
+
+    Args:
+        settings: What the run was asked to do.
+        named: Whether this command line names the folder, and not the ini file, which may name it
+            long before the first update.
+
+    Returns:
+        A warning; "" if there is nothing to say.
+
+    Raises:
+        OptionsError: If the named folder is not there.
+        BaselineFormatError: If it holds no baseline.
+    """
+    folder = settings.baselines
+    if folder is None or settings.updating or settings.against:
+        return ""
+    if named and not folder.exists():
+        raise OptionsError(
+            f"--kernelperf-baselines: there is no folder {folder}: expected the one that holds "
+            "<card>/<test path>.json; to begin it, use --kernelperf-update-new"
+        )
+    if named:
+        Baselines(folder).check_not_empty()
+    if folder.exists():
+        return ""
+    return f"warning: kernelperf_baselines: there is no folder {folder}, so nothing has a baseline"
