@@ -33,7 +33,7 @@ def tuned_like(stored: Sequence[Kernel]) -> Iterator[list[str]]:
     prune, run = Autotuner.prune_configs, Autotuner.run
 
     def choose(self: Any, *args: Any, **kwargs: Any) -> list[Any]:
-        configs = prune(self, *args, **kwargs)
+        configs: list[Any] = prune(self, *args, **kwargs)
         name = self.base_fn.__name__
         for kernel in (one for one in left if one.name == name):
             chosen = next((one for one in configs if _is_of(one, kernel)), None)
