@@ -90,7 +90,7 @@ def read_settings(
     """
     update, update_new = bool(option("update")), bool(option("update_new"))
     measuring = bool(option("measure")) or update or update_new
-    _refuse_idle_options(option, measuring=measuring, updating=update or update_new)
+    _refuse_idle_options(option, measuring=measuring)
     baselines = _path(option("baselines"), folder) or _path(ini("baselines"), ini_folder)
     return Settings(
         measuring=measuring,
@@ -179,7 +179,7 @@ def _path(value: str | None, folder: Path) -> Path | None:
     return folder / value if value else None
 
 
-def _refuse_idle_options(option: Callable[[str], Any], *, measuring: bool, updating: bool) -> None:
+def _refuse_idle_options(option: Callable[[str], Any], *, measuring: bool) -> None:
     """
     Raise for options that would do nothing: an accepted option that does nothing is a lie.
     """

@@ -10,7 +10,6 @@ from pytest_kernelperf.analysis.intervals import interval_us
 from pytest_kernelperf.analysis.looks import LOOKS, wants_more
 from pytest_kernelperf.analysis.margins import margins
 from pytest_kernelperf.analysis.noise import Noise, noise_from
-from pytest_kernelperf.analysis.pairing import judge_pair
 from pytest_kernelperf.analysis.percentiles import percentile_us
 from pytest_kernelperf.analysis.reasons import Reason
 from pytest_kernelperf.analysis.resources import judge_resources, judge_unfollowed
@@ -29,7 +28,6 @@ __all__ = [
     "judge",
     "judge_again",
     "judge_against",
-    "judge_pair",
     "judge_resources",
     "judge_unfollowed",
     "margins",

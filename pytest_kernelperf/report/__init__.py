@@ -4,7 +4,7 @@ Turns verdicts into terminal text and JSON; returns text, prints nothing.
 
 from pytest_kernelperf.report.calibration import calibration_line
 from pytest_kernelperf.report.checkup import checkup_json, checkup_text
-from pytest_kernelperf.report.contests import comparisons, matrices, tables
+from pytest_kernelperf.report.contests import comparisons, tables
 from pytest_kernelperf.report.json_document import run_json
 from pytest_kernelperf.report.limits import ceilings_text, limits_lines, peaks_text
 from pytest_kernelperf.report.tables import baseline_table, table
@@ -27,7 +27,6 @@ __all__ = [
     "headline",
     "last_line",
     "limits_lines",
-    "matrices",
     "peaks_text",
     "reasons",
     "run_json",

@@ -158,7 +158,7 @@ def test_a_calibration_that_was_cut_off_goes_on_where_it_was(project):
 
 
 def wait_for(happened, running) -> None:
-    for _ in range(600):
+    for _ in range(3000):
         if happened():
             return
         assert running.poll() is None, running.stdout.read()

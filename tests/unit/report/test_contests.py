@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pytest_kernelperf import report
 from pytest_kernelperf.model import Case, Comparison, Interval, Ratio, Standing, Status, Verdict
+from pytest_kernelperf.report.contests import matrices
 
 
 def a_case(test: str) -> Case:
@@ -75,7 +76,7 @@ parameters  sdpa (P50)                    ours                   old
 32            5.000 µs  1.100x (1.050…1.150) ?  0.800x (0.750…0.850)
 """
 
-    assert lines(expected) == report.matrices(found, width=120, color=False).splitlines()
+    assert lines(expected) == matrices(found, width=120, color=False).splitlines()
 
 
 def test_one_parameter_set_or_other_callables_make_no_matrix() -> None:
@@ -86,4 +87,4 @@ def test_one_parameter_set_or_other_callables_make_no_matrix() -> None:
         a_comparison("test_z", a_ratio("ours", 1.25)),
     ]
 
-    assert "" == report.matrices(found, width=120, color=False)
+    assert "" == matrices(found, width=120, color=False)
