@@ -239,7 +239,7 @@ def _is_marked_right(item: pytest.Item) -> bool:
     try:
         options: Options = merge(_layers(item))
     except OptionsError as error:
-        from pytest_kernelperf.session import report_collection_error
+        from pytest_kernelperf.pytest_reports import report_collection_error
 
         report_collection_error(item.config, item.nodeid, str(error))
         return False

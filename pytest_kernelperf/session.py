@@ -24,6 +24,7 @@ from pytest_kernelperf.model import Verdict
 from pytest_kernelperf.options import MARKER
 from pytest_kernelperf.outcome import Outcome, fails, pack, unpack
 from pytest_kernelperf.progress import ProgressLine
+from pytest_kernelperf.pytest_reports import is_verdict, report_collection_error, verdict_repr
 from pytest_kernelperf.reruns import rerun_command, rerun_warning
 from pytest_kernelperf.settings import Settings
 from pytest_kernelperf.settling import Settling
@@ -237,9 +238,9 @@ class MeasuringRun:
             # A subtest's report: the test itself goes on, and will seem to have passed.
             body.has_failed_subtest |= report.failed
             return report
-        if report.failed and body.passed and _is_verdict(call):
+        if report.failed and body.passed and is_verdict(call):
             assert call.excinfo is not None
-            report.longrepr = _verdict_repr(item, call.excinfo)
+            report.longrepr = verdict_repr(item, call.excinfo, item.stash.get(HEADLINE, None))
         elif report.failed:
             body.passed = False
         is_end = call.when == "call" or (call.when == "setup" and not report.passed)
@@ -361,41 +362,12 @@ class MeasuringRun:
         return rerun_command(self.config, self.settings, nodeid)
 
 
-def report_collection_error(config: pytest.Config, nodeid: str, message: str) -> None:
-    """
-    Report an error of collection that is one test's own and leaves the others alone.
-
-    pytest-xdist drops reports with a text that it has seen, so the text names the test too.
-    """
-    report = pytest.CollectReport(
-        nodeid=nodeid, outcome="failed", longrepr=f"{message}\nin {nodeid}", result=[]
-    )
-    config.hook.pytest_collectreport(report=report)
-
-
 def _may_fail(item: pytest.Item) -> bool:
     """
     Return whether the test is expected to fail: then passing unmeasured is pytest's to judge.
     """
     marks = list(item.iter_markers("xfail"))
     return any(not mark.args or any(mark.args) for mark in marks)
-
-
-def _is_verdict(call: pytest.CallInfo[None]) -> bool:
-    return call.excinfo is not None and isinstance(call.excinfo.value, KernelPerfFailure)
-
-
-def _verdict_repr(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
-    """
-    Return how pytest shows a verdict raised after the body: the message, without our frames.
-    """
-    shown = excinfo.getrepr(style="value")
-    crash = getattr(shown, "reprcrash", None)
-    if crash is not None:
-        # What the short summary and JUnit quote, behind the test's name: so not the name again.
-        crash.message = item.stash.get(HEADLINE, str(excinfo.value).splitlines()[0])
-        crash.path, crash.lineno = str(item.path), (item.location[1] or 0) + 1
-    return shown
 
 
 def _faulthandler_timeout(config: pytest.Config) -> float:

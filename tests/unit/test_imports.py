@@ -56,6 +56,7 @@ ALLOWED["settling"] = ALLOWED["stash"] | {
     *("stash", "budget", "workers", "revision", "other_side", "paired_run", "sources"),
 }
 ALLOWED["reruns"] = {"settings"}
+ALLOWED["pytest_reports"] = {"errors"}
 ALLOWED["places"] = {"errors", "settings", "store"}
 ALLOWED["session"] = ALLOWED["stash"] | {
     *(
@@ -64,6 +65,7 @@ ALLOWED["session"] = ALLOWED["stash"] | {
         "outcome",
         "places",
         "progress",
+        "pytest_reports",
         "report",
         "reruns",
         "settling",
