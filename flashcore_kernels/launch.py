@@ -52,7 +52,8 @@ class PointerLaunch:
     One compiled kernel that takes bare addresses, with everything else bound.
 
     Built by `prepare`. Holds for one device, grid and set of scalar arguments. Nothing is kept of a
-    call: looking for an argument list takes as long as putting one together.
+    call: a caller with new tensors would look for its argument list in vain, for longer than
+    putting it together takes.
     """
 
     __slots__ = ("_after_stream", "_grid", "_launch", "_scalars")

@@ -15,7 +15,8 @@ from attention_inputs import DEVICE, HAS_GPU, forward, make, needs_gpu, shifted,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flashcore_kernels import attention
+from flashcore_kernels import attention, configs
+from flashcore_kernels.forward import plain_forward
 from flashcore_kernels.reference import attention_reference, causal_offset_for
 
 DTYPES = [torch.float16, torch.bfloat16]
@@ -30,6 +31,9 @@ PAIRS = [
 ]  # fmt: skip
 FEW_LENGTHS = LENGTHS if HAS_GPU else [1, 17, 64, 100, 127, 129]
 FEW_PAIRS = PAIRS if HAS_GPU else [(1, 1), (64, 128), (70, 3), (113, 203), (130, 65)]
+EDGES = [(65, 129), (100, 63), (128, 128), (130, 300)]
+# The plain kernel's, in the table's order.
+TILES = list(dict.fromkeys(row.tile for row in configs.HEADDIM_64))
 
 
 # --- shapes ------------------------------------------------------------------------------------
@@ -69,6 +73,25 @@ def test_both_dtypes_and_both_fast_head_dimensions(dtype, headdim, causal):
 
     assert_accurate(out, lse, q, k, v, causal=causal)
     assert_no_worse_than_plain_torch(out, q, k, v, causal=causal)
+
+
+@pytest.mark.parametrize("mask", [None, "bottom-right"])
+@pytest.mark.parametrize(("seqlen_q", "seqlen_k"), EDGES if HAS_GPU else EDGES[:2])
+@pytest.mark.parametrize("tile", TILES, ids=str)
+def test_every_tile_of_the_table_is_right_below_at_and_behind_its_edges(
+    tile, seqlen_q, seqlen_k, mask
+):
+    """Whatever shapes the table gives it just now: the short ones here all get the same tile."""
+    q, k, v = make(1, 2, 1, seqlen_q, seqlen_k, 64)
+    out, lse = torch.empty_like(q), torch.empty(q.shape[:3], device=DEVICE)
+    offset = causal_offset_for(seqlen_q, seqlen_k, mask) if mask else 0
+    causal = mask is not None
+
+    plain_forward(
+        q, k, v, out, lse, scale=0.125, causal=causal, causal_offset=offset, config=tile
+    )  # fmt: skip
+
+    assert_accurate(out, lse, q, k, v, causal=causal, causal_offset=offset)
 
 
 @pytest.mark.parametrize("headdim", [1, 8, 32, 40, 80, 96, 127])
