@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_kernelperf.errors import RevisionError
+from pytest_kernelperf.paired_run import _checked
+from pytest_kernelperf.revision import find_revision
+
 RECORD = ("--kernelperf-record", "run.jsonl", "--kernelperf-json", "run.json")
 CONFTEST = """
 from pathlib import Path
@@ -276,7 +280,7 @@ def test_tests_that_were_not_named_are_not_missed(repository):
 
 
 def test_a_test_that_does_not_measure_at_the_revision_is_said_and_not_failed(repository):
-    other = "\n    def test_other(kernelperf): kernelperf(abs, -1)"
+    other = "\ndef test_other(kernelperf): kernelperf(abs, -1)"
     repository.project.write("def test_kernel(): pass" + other)
     repository.commit("one of two measures")
     repository.project.write("def test_kernel(kernelperf): kernelperf(abs, -1)" + other)
@@ -582,13 +586,14 @@ def test_a_revision_that_lacks_the_plugin(repository):
 
 
 def test_a_revision_whose_configuration_keeps_the_plugin_out(repository):
-    ini = repository.path / "pytest.ini"
-    ini.unlink(missing_ok=True)
-    (repository.path / "tox.ini").write_text("[pytest]\naddopts = -p no:kernelperf\n")
-    repository.commit("without the plugin")
-    (repository.path / "tox.ini").write_text("[pytest]\n")
+    """
+    `-p no:kernelperf` there; here the tests' own `-p kernelperf` would bring it back.
+    """
+    revision = find_revision("HEAD", repository.path)
+    answer = "worker 2 could not start pytest: unrecognized arguments: --kernelperf"
 
-    refused(repository, "HEAD", "unrecognized arguments: --kernelperf", "keeps this plugin out")
+    with pytest.raises(RevisionError, match="its configuration keeps this plugin out"):
+        _checked(answer, ("test_it.py::test_kernel",), revision)
 
 
 def test_a_revision_whose_conftest_does_not_import(repository):
