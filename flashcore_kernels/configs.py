@@ -122,7 +122,9 @@ HEADDIM_64 = (
     Row(True, ANY, ANY, _WIDE, _LONG_CAUSAL),  # 16384x1 2111 us; SDPA 2314
 )
 HEADDIM_128 = (
-    Row(False, 512, _LONE_TILES, _SMALL),  # not measured: no tensor maps, as at headdim 64
+    # 128x1 4.52, 512x1 8.68 us, SDPA 7.56, 12.25; solo 4.26, 8.33, but on new tensors it is waited
+    # for 36 us where 64x64 takes 24 (lone_variants.py --headdim 128, card GPU-13ab5362).
+    Row(False, 512, _LONE_TILES, _SMALL),
     # Not measured: 64 rows per program put a tile on every SM, 128 rows on half of them.
     Row(False, ANY, 132, _SMALL, _D128_NARROW),
     # 512x32 127.5, 1024x16 219.1, 4096x4 800.6, 16384x1 3168 us; CUDNN 133.3, 229.1, 833.7, 3288
