@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.settings import Settings
-from pytest_kernelperf.store.baselines import Baselines
 from pytest_kernelperf.store.files import check_writable
 
 
@@ -53,6 +52,9 @@ def check_baselines(settings: Settings, *, named: bool) -> str:
             "<card>/<test path>.json; to begin it, use --kernelperf-update-new"
         )
     if named:
+        # Reading files loads msgspec, which a run that measures nothing must not pay for.
+        from pytest_kernelperf.store.baselines import Baselines
+
         Baselines(folder).check_not_empty()
     if folder.exists():
         return ""
