@@ -108,6 +108,18 @@ def stored_kernels(case: Case, root: Path) -> tuple[Kernel, ...] | None:
     return load_resources(root, case.l2, case.file).get(stored_key(case))
 
 
+def stored_cases(case: Case, root: Path) -> list[Case]:
+    """
+    Return the cases of a case's test and target that the baseline holds kernels for.
+    """
+    from pytest_kernelperf.store.resources import load_resources
+
+    # A name holds no bracket, and a test's parameters end with one: "test[a b] name".
+    keys = load_resources(root, case.l2, case.file)
+    names = [key.removeprefix(case.test) for key in keys if key.startswith(case.test)]
+    return [replace(case, name=name.strip()) for name in names if not name or name[0] == " "]
+
+
 def update_resources(root: Path, compiled: Sequence[Compiled], mode: UpdateMode) -> list[Change]:
     """
     Store what was compiled, as far as the rules of an update allow.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_kernelperf.bench import baselines_root
-from pytest_kernelperf.compiled import judged, stored_kernels
+from pytest_kernelperf.compiled import judged, stored_cases, stored_kernels
 from pytest_kernelperf.errors import KernelPerfError, NoValueError
 from pytest_kernelperf.keywords import TARGETS
 from pytest_kernelperf.model import (
@@ -120,19 +120,27 @@ class GpulessBench:
         """
         raise NoValueError("data_independence compares times, and without a GPU there are none")
 
-    def unfollowed(self, place: Place, options: Options, error: BaseException) -> Compiled:
+    def unfollowed(
+        self, place: Place, options: Options, error: BaseException, compiled: Collection[Compiled]
+    ) -> list[Compiled]:
         """
-        Return what there is to say of a test that needs a value before it launches anything.
+        Return what there is to say of a test that was followed no further than to a value.
 
         Args:
             place: The test.
             options: Of its marks.
             error: What it ended with.
+            compiled: What was compiled before; then only what is stored and was not reached counts.
         """
         from pytest_kernelperf.analysis import judge_unfollowed
 
-        case = _case(place, "", targets_for(options)[-1])
-        return Compiled(case, (), verdict=judge_unfollowed(case, str(error)))
+        reached = {one.case for one in compiled}
+        cases = [_case(place, "", targets_for(options)[-1])]
+        if compiled:
+            root = baselines_root(self.settings, place.path)
+            stored = (stored_cases(_case(place, "", one), root) for one in targets_for(options))
+            cases = [case for each in stored for case in each if case not in reached]
+        return [Compiled(case, (), verdict=judge_unfollowed(case, str(error))) for case in cases]
 
     def take_compiled(self) -> tuple[Compiled, ...]:
         """

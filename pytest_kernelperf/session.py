@@ -306,14 +306,13 @@ class MeasuringRun:
         End a test on pretended GPUs: as passed, if its kernels were compiled, else as skipped.
         """
         fixture = item.stash.get(FIXTURE, None)
-        if fixture is not None and fixture.compiled:
-            return
+        has_compiled = fixture is not None and bool(fixture.compiled)
         if fixture is not None:
             place = self.bench().place(item.nodeid, item.path)
-            fixture.compiled.append(
-                item.stash[GPULESS].unfollowed(place, item.stash[OPTIONS], error)
+            fixture.compiled += item.stash[GPULESS].unfollowed(
+                place, item.stash[OPTIONS], error, fixture.compiled
             )
-        if fixture is None or not self.settings.strict:
+        if not has_compiled and (fixture is None or not self.settings.strict):
             pytest.skip(f"without a GPU: {error}")
 
     def _settle(self, item: pytest.Item) -> None:

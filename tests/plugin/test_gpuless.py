@@ -240,6 +240,33 @@ def test_a_test_that_asks_for_a_value_first_is_counted_as_not_judged(gpuless, op
     assert [] == gpuless.baseline_files()
 
 
+@pytest.mark.parametrize(
+    ("options", "outcome"),
+    [((), {"passed": 1}), (("--kernelperf-strict",), {"failed": 1})],
+    ids=["plain", "strict"],
+)
+def test_a_stored_call_behind_a_value_is_counted_as_not_judged(gpuless, options, outcome):
+    source = COPY.format(line=GOOD, limits="{'targets': 'sm_80'}")
+    twice = source.replace(
+        "kernelperf(copy, x)",
+        "kernelperf.measure(copy, args=(x,), name='first')\n"
+        "        kernelperf.measure(copy, args=(x,), name='second')",
+    )
+    gpuless.write(twice)
+    gpuless.run_apart("--kernelperf-update")
+    gpuless.write(twice.replace("name='first')", "name='first')\n        assert x.sum() == 0", 1))
+
+    result = gpuless.run_apart("--kernelperf", *options)
+
+    result.assert_outcomes(**outcome)
+    result.stdout.fnmatch_lines(
+        [
+            "INCONCLUSIVE *test_copy second*(NEEDS_VALUE)",
+            "kernelperf: 1 judged, 1 NOT judged (1 INCONCLUSIVE)",
+        ]
+    )
+
+
 #: Ways to reach `copy_kernel`: its line, and what `copy` is then called as.
 OPERATORS = {
     "custom_op": '@torch.library.custom_op("ways::copy", mutates_args=())',
