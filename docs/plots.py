@@ -23,7 +23,8 @@ from scipy import stats
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "unit")]
 
-from reality import FOLDER, Turn, cards, slower, statuses, turns  # noqa: E402
+from harm import slower  # noqa: E402
+from reality import FOLDER, Turn, cards, statuses, turns  # noqa: E402
 
 from pytest_kernelperf.analysis.noise import columns  # noqa: E402
 from pytest_kernelperf.model import Measurement, Process  # noqa: E402

@@ -1,45 +1,40 @@
 """
-Recorded H100 processes as baselines and candidates, and what may befall a candidate.
+Recorded H100 processes as baselines and candidates, and what is told of them once changed.
 
-`tests/data/h100/cards.json` lists the files: a card with more of them is replayed with more turns
-and more looks, without a change here.
+`tests/data/h100/cards.json` lists the files, each of one process or more: a card with more of them
+is replayed with more turns and more looks, without a change here. What is told of a candidate is
+remembered: tests that ask the same share it.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+from harm import Change, untouched
 
 from pytest_kernelperf.analysis import judge, noise_from
 from pytest_kernelperf.analysis.looks import LOOKS, wants_more
 from pytest_kernelperf.analysis.noise import Noise
-from pytest_kernelperf.measure.canary import Shot
-from pytest_kernelperf.measure.nvml import Reading
-from pytest_kernelperf.measure.records import Burst, burst_round_of, round_of
 from pytest_kernelperf.model import (
     Entry,
     Limits,
     Measurement,
-    Process,
     Recorded,
     Reference,
-    Round,
+    Status,
     Verdict,
 )
-from pytest_kernelperf.store.runs import read_run
+from pytest_kernelperf.store.runs import Run, read_run
 
 FOLDER = Path(__file__).parents[1] / "data" / "h100"
 #: The fewest processes of a card that leave a baseline of three and two to judge.
 LEAST = 5
-
-#: What befalls a candidate: the number of its process (0 is the first measured), and the process.
-Change = Callable[[int, Process], Process]
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Card:
     processes: tuple[tuple[Recorded, ...], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Turn:
     """
     One candidate of one case, against a baseline of other processes of the same card.
@@ -73,6 +68,34 @@ class Turn:
         return self.line[0].case.timer
 
     @property
+    def kernel(self) -> str:
+        """
+        The shape, as "512x16".
+        """
+        return self.line[0].case.test.split("[")[1].rstrip("]").replace("-", "x")
+
+    @property
+    def card(self) -> str:
+        """
+        Of the candidate.
+        """
+        return self.line[0].processes[0].environment.card
+
+    @property
+    def home(self) -> str:
+        """
+        The card of the baseline.
+        """
+        return self.entry.reference.processes[0].environment.card
+
+    @property
+    def is_full(self) -> bool:
+        """
+        Whether baseline and candidate have the five processes that the rule may take.
+        """
+        return len(self.entry.reference.processes) == len(self.line) == LOOKS[-1]
+
+    @property
     def time_us(self) -> float:
         """
         What the baseline takes, by its median sample.
@@ -81,7 +104,7 @@ class Turn:
         return float(np.median([time for each in rounds for time in each.times_us]))
 
 
-@lru_cache
+@cache
 def cards() -> tuple[Card, ...]:
     """
     Return all recorded cards.
@@ -90,13 +113,27 @@ def cards() -> tuple[Card, ...]:
     return tuple(
         Card(
             each["uuid"],
-            tuple(read_run(FOLDER / name).recorded for name in each["processes"]),
+            tuple(one for name in each["runs"] for one in taken_apart(read_run(FOLDER / name))),
         )
         for each in listed
     )
 
 
-@lru_cache
+def taken_apart(run: Run) -> list[tuple[Recorded, ...]]:
+    """
+    Return a run's measurements process by process.
+    """
+    singles = [
+        [
+            replace(each, measurement=replace(each.measurement, processes=(process,)))
+            for process in each.measurement.processes
+        ]
+        for each in run.recorded
+    ]
+    return list(zip(*singles, strict=True))
+
+
+@cache
 def turns(timer: str) -> tuple[Turn, ...]:
     """
     Return every case of one timer with every process of its card as first of a candidate.
@@ -110,13 +147,41 @@ def turns(timer: str) -> tuple[Turn, ...]:
     )
 
 
-def elsewhere() -> list[Turn]:
+def planned(timer: str) -> tuple[Turn, ...]:
     """
-    Return the other cards' processes, one by one, against all of the card with most of them.
+    Return the turns with the full plan; all, as long as no card has ten processes by a timer.
     """
-    home = max(cards(), key=lambda each: len(each.processes))
-    processes = [each for card in cards() if card is not home for each in card.processes]
-    return [turn for each in processes for turn in _against(home.processes[:5], [each])]
+    return tuple(each for each in turns(timer) if each.is_full) or turns(timer)
+
+
+def some(timer: str) -> tuple[Turn, ...]:
+    """
+    Return about a hundred turns, evenly over cards, processes and kernels.
+
+    What never happens is shown as well by them as by all, which share their processes.
+    """
+    found = turns(timer)
+    # No divisor of nine kernels, or only some of them would have their turn.
+    return found[:: next(step for step in (1, 2, 4, 5, 7, 8) if len(found) / step < 110)]
+
+
+@cache
+def elsewhere() -> tuple[Turn, ...]:
+    """
+    Return the other cards' processes, one by one, against five of each card that has so many.
+
+    Only cases with one plan on both: what was measured otherwise is not compared.
+    """
+    return tuple(
+        turn
+        for home in cards()
+        if len(home.processes) >= LEAST
+        for card in cards()
+        if card is not home
+        for each in card.processes
+        for turn in _against(home.processes[: LOOKS[-1]], [each])
+        if turn.line[0].plan == turn.entry.reference.plan
+    )
 
 
 def baseline_size(processes: int) -> int:
@@ -137,14 +202,13 @@ def _against(
     baseline: Sequence[Sequence[Recorded]], line: Sequence[Sequence[Recorded]]
 ) -> Iterator[Turn]:
     references = {key: _reference(ones) for key, ones in _by_case(baseline).items()}
-    candidates = _by_case(line)
-    noise = noise_from(
-        (candidates[key][0].measurement.case.regime, references[key]) for key in references
-    )
-    for key, ones in candidates.items():
-        measurements = tuple(one.measurement for one in ones)
-        limits = replace(ones[0].limits, targets_us={})
-        yield Turn(measurements, Entry(references[key]), limits, noise)
+    cases = {each.measurement.case.key: each.measurement.case for each in baseline[0]}
+    noise = noise_from((cases[key].regime, reference) for key, reference in references.items())
+    for key, ones in _by_case(line).items():
+        if key in references:
+            measurements = tuple(one.measurement for one in ones)
+            limits = replace(ones[0].limits, targets_us={})
+            yield Turn(measurements, Entry(references[key]), limits, noise)
 
 
 def _by_case(processes: Sequence[Sequence[Recorded]]) -> dict[str, list[Recorded]]:
@@ -184,6 +248,14 @@ def also_in_baseline(turn: Turn, change: Change) -> Turn:
     return replace(turn, entry=Entry(replace(reference, processes=processes)))
 
 
+@cache
+def told(turn: Turn, change: Change = untouched) -> Mapping[float, Verdict]:
+    """
+    Return the judged verdicts on the changed candidate, by percentile.
+    """
+    return last_look(befallen(turn, change))
+
+
 def last_look(turn: Turn) -> dict[float, Verdict]:
     """
     Return the judged verdicts, by percentile, of the last look that the rule takes.
@@ -191,181 +263,66 @@ def last_look(turn: Turn) -> dict[float, Verdict]:
     Where too few processes are recorded for a look, it is taken with those that there are.
     """
     for count in sorted({min(look, len(turn.line)) for look in LOOKS}):
-        processes = tuple(one for each in turn.line[:count] for one in each.processes)
-        joined = replace(turn.line[0], processes=processes)
-        verdicts = judge(joined, turn.entry, turn.limits, turn.noise)
+        verdicts = look_at(turn, count)
         if wants_more(verdicts, count) == count:
             break
-    return {each.percentile: each for each in verdicts if each.judged}
+    return {each.percentile: each for each in verdicts}
 
 
-def statuses(found: Sequence[Turn], change: Change, percentile: float = 50.0) -> Counter[str]:
+def look_at(turn: Turn, count: int) -> list[Verdict]:
+    """
+    Return the judged verdicts on the first so many of the candidate's processes.
+    """
+    processes = tuple(one for each in turn.line[:count] for one in each.processes)
+    joined = replace(turn.line[0], processes=processes)
+    return [each for each in judge(joined, turn.entry, turn.limits, turn.noise) if each.judged]
+
+
+def statuses(found: Iterable[Turn], change: Change, percentile: float = 50.0) -> Counter[str]:
     """
     Return how often each status is told of the changed candidates.
     """
-    return Counter(last_look(befallen(each, change))[percentile].status.value for each in found)
+    return Counter(told(each, change)[percentile].status.value for each in found)
 
 
-def untouched(at: int, process: Process) -> Process:
+def found_share(found: Iterable[Turn], change: Change, percentile: float = 50.0) -> float:
     """
-    Nothing happens.
+    Return how many of the changed candidates are REGRESSED, as a share.
     """
-    return process
+    counts = statuses(found, change, percentile)
+    return counts["REGRESSED"] / counts.total()
 
 
-def both(first: Change, second: Change) -> Change:
+def verdicts(found: Iterable[Turn], change: Change) -> list[Verdict]:
     """
-    One after the other.
+    Return the verdicts at all judged percentiles of the changed candidates.
     """
-    return lambda at, process: second(at, first(at, process))
+    return [verdict for each in found for verdict in told(each, change).values()]
 
 
-def slower(factor: float) -> Change:
+def regressed(found: Iterable[Verdict]) -> list[str]:
     """
-    Every sample takes longer by a factor.
+    Return the cases and percentiles of those verdicts that are REGRESSED.
     """
-    return _each_time(lambda times, _: times * factor)
+    return [f"{v.case.key} P{v.percentile:g}" for v in found if v.status is Status.REGRESSED]
 
 
-def longer(shift_us: float) -> Change:
+def by_card(found: Iterable[Turn]) -> dict[str, list[Turn]]:
     """
-    Every call takes so many microseconds more: an extra launch, a longer prologue.
+    Return the turns of each card, by the first part of its UUID.
     """
-    return _each_time(lambda times, _: times + shift_us)
+    return _grouped((turn.card[:12], turn) for turn in found)
 
 
-def slow_tail(share: float, factor: float) -> Change:
+def by_kernel(found: Iterable[Turn]) -> dict[str, list[Turn]]:
     """
-    The slowest share of each round's launches takes longer by a factor.
+    Return the turns of each kernel.
     """
-
-    def with_tail(times: np.ndarray, _: np.ndarray) -> np.ndarray:
-        slow = np.argsort(times)[-round(share * times.size) :]
-        times = times.copy()
-        times[slow] *= factor
-        return times
-
-    return _each_time(with_tail)
+    return _grouped((turn.kernel, turn) for turn in found)
 
 
-def now_and_then(every: int, shift_us: float) -> Change:
-    """
-    One sample in so many takes longer, and nothing in the record tells.
-    """
-    return _each_time(lambda times, _: times + shift_us * (np.arange(times.size) % every == 3))
-
-
-def drifting(start: float, end: float) -> Change:
-    """
-    Times go from one factor to another over the process's rounds and samples.
-    """
-    return _each_time(lambda times, when: times * (start + (end - start) * when))
-
-
-def slow_mode(factor: float, *numbers: int) -> Change:
-    """
-    The processes of these numbers are slower throughout.
-    """
-    scale = slower(factor)
-    return lambda at, process: scale(at, process) if at in numbers else process
-
-
-def throttled(clock: float, share_of_rounds: float, *, seen: bool = True) -> Change:
-    """
-    The SM clock falls to a share, the time follows, in the last so many of the rounds.
-
-    Args:
-        clock: 0.5 = to half.
-        share_of_rounds: 1.0 = all.
-        seen: Whether canary and driver told; else only the times show it.
-    """
-
-    def fall(one: Round) -> Round:
-        slow = replace(one, times_us=_plain(np.array(one.times_us) / clock))
-        if not seen:
-            return slow
-        return replace(
-            slow,
-            clock_mhz=_plain(np.array(one.clock_mhz) * clock),
-            nvml_clock_mhz=one.nvml_clock_mhz and one.nvml_clock_mhz * clock,
-            throttle=("SW_POWER_CAP",),
-        )
-
-    def change(at: int, process: Process) -> Process:
-        first = len(process.rounds) - round(share_of_rounds * len(process.rounds))
-        rounds = (fall(one) if i >= first else one for i, one in enumerate(process.rounds))
-        return replace(process, rounds=tuple(rounds))
-
-    return change
-
-
-def leaking(shift_us: float, every: int, *, seen: bool = True) -> Change:
-    """
-    One sample (or burst) in so many was released too early and takes longer by host time.
-
-    The rounds are made anew by the code that makes them while measuring.
-
-    Args:
-        shift_us: Per call.
-        every: 4 = a quarter of the samples or bursts.
-        seen: Whether the slack is negative there, as it is in truth.
-    """
-
-    def change(at: int, process: Process) -> Process:
-        rounds = tuple(
-            _measured_with_leaks(one, shift_us, every, seen=seen) for one in process.rounds
-        )
-        return replace(process, rounds=rounds)
-
-    return change
-
-
-def _measured_with_leaks(one: Round, shift_us: float, every: int, *, seen: bool) -> Round:
-    bursts, held = len(one.first_us), len(one.clock_mhz)
-    early = [at % every == 1 for at in range(bursts or held)]
-    shots = [
-        Shot(0.0, mhz, mhz, -1.0 if leaked and seen else slack)
-        for mhz, slack, leaked in zip(one.clock_mhz, one.slack_us, early, strict=True)
-    ]
-    extra_us = [shift_us if leaked else 0.0 for leaked in early]
-    reading = Reading(clock_mhz=one.nvml_clock_mhz, memory_clock_mhz=one.memory_clock_mhz)
-    if not bursts:
-        times_us = [time + extra for time, extra in zip(one.times_us, extra_us, strict=True)]
-        return round_of(
-            [replace(s, time_us=t) for s, t in zip(shots, times_us, strict=True)], reading
-        )
-    size = -(-len(one.times_us) // bursts)
-    taken = [
-        Burst(shot, tuple(time + extra_us[at] for time in (first, *_part(one, at, size))))
-        for at, (shot, first) in enumerate(zip(shots, one.first_us, strict=True))
-    ]
-    return burst_round_of(taken, len(one.times_us), reading)
-
-
-def _part(one: Round, at: int, size: int) -> tuple[float, ...]:
-    return one.times_us[at * size : (at + 1) * size]
-
-
-def _each_time(change: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Change:
-    """
-    Return what changes each round's times, told when each was taken: 0 to 1 over the process.
-    """
-
-    def changed(at: int, process: Process) -> Process:
-        ends = np.linspace(0, 1, len(process.rounds) + 1)
-        rounds = tuple(
-            replace(
-                one,
-                times_us=_plain(
-                    change(np.array(one.times_us), np.linspace(begin, end, len(one.times_us)))
-                ),
-            )
-            for one, begin, end in zip(process.rounds, ends[:-1], ends[1:], strict=True)
-        )
-        return replace(process, rounds=rounds)
-
-    return changed
-
-
-def _plain(values: np.ndarray) -> tuple[float, ...]:
-    return tuple(values.tolist())
+def _grouped(pairs: Iterable[tuple[str, Turn]]) -> dict[str, list[Turn]]:
+    groups: dict[str, list[Turn]] = {}
+    for name, turn in pairs:
+        groups.setdefault(name, []).append(turn)
+    return groups
