@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "unit")]
 
 from harm import slower  # noqa: E402
-from reality import FOLDER, Turn, cards, statuses, turns  # noqa: E402
+from reality import FOLDER, Turn, cards, planned, statuses  # noqa: E402
 
 from pytest_kernelperf.analysis.noise import columns  # noqa: E402
 from pytest_kernelperf.model import Measurement, Process  # noqa: E402
@@ -84,14 +84,17 @@ def _draw_interval(axes: Axes, place: float, values: np.ndarray, color: str) -> 
 def detection() -> Figure:
     """
     Return what is told of recorded processes whose times are all scaled, by the scale.
+
+    Those of cards with ten or more: by the full plan, five against five.
     """
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     sizes = [step / 4 for step in range(21)]
-    quiet = [each for each in turns("device") if each.line[0].case.test != NOISY]
+    found = planned("device")
+    quiet = [each for each in found if each.kernel != shape(NOISY)]
     groups = {
         "below 10 µs": [each for each in quiet if each.time_us < 10],
         "10 µs and above": [each for each in quiet if each.time_us >= 10],
-        shape(NOISY): [each for each in turns("device") if each.line[0].case.test == NOISY],
+        shape(NOISY): [each for each in found if each.kernel == shape(NOISY)],
     }
     for axes, (name, group) in zip(figure.subplots(1, 3, sharey=True), groups.items(), strict=True):
         shares = np.array([list(_shares(group, size)) for size in sizes]).T
