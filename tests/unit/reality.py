@@ -36,6 +36,9 @@ FOLDER = Path(__file__).parents[1] / "data" / "h100"
 #: The fewest processes of a card that leave a baseline of three and two to judge.
 LEAST = 5
 
+#: What one process measured.
+Measured = tuple[Recorded, ...]
+
 
 @dataclass(frozen=True)
 class Card:
@@ -44,7 +47,7 @@ class Card:
     """
 
     uuid: str
-    processes: tuple[tuple[Recorded, ...], ...]
+    processes: tuple[Measured, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +122,7 @@ def cards() -> tuple[Card, ...]:
     )
 
 
-def taken_apart(run: Run) -> list[tuple[Recorded, ...]]:
+def taken_apart(run: Run) -> list[Measured]:
     """
     Return a run's measurements process by process.
     """
@@ -168,7 +171,7 @@ def some(timer: str) -> tuple[Turn, ...]:
 @cache
 def elsewhere() -> tuple[Turn, ...]:
     """
-    Return the other cards' processes, one by one, against five of each card that has so many.
+    Return up to five processes of each card, one by one, against five of each other card.
 
     Only cases with one plan on both: what was measured otherwise is not compared.
     """
@@ -178,8 +181,7 @@ def elsewhere() -> tuple[Turn, ...]:
         if len(home.processes) >= LEAST
         for card in cards()
         if card is not home
-        for each in card.processes
-        for turn in _against(home.processes[: LOOKS[-1]], [each])
+        for turn in _against(home.processes[:5], [[each] for each in card.processes[:5]])
         if turn.line[0].plan == turn.entry.reference.plan
     )
 
@@ -195,23 +197,22 @@ def _turns(card: Card) -> Iterator[Turn]:
     count, size = len(card.processes), baseline_size(len(card.processes))
     for start in range(count):
         circle = [card.processes[(start + step) % count] for step in range(count)]
-        yield from _against(circle[:size], circle[size : size + LOOKS[-1]])
+        yield from _against(circle[:size], [circle[size : size + LOOKS[-1]]])
 
 
-def _against(
-    baseline: Sequence[Sequence[Recorded]], line: Sequence[Sequence[Recorded]]
-) -> Iterator[Turn]:
+def _against(baseline: Sequence[Measured], lines: Sequence[Sequence[Measured]]) -> Iterator[Turn]:
     references = {key: _reference(ones) for key, ones in _by_case(baseline).items()}
     cases = {each.measurement.case.key: each.measurement.case for each in baseline[0]}
     noise = noise_from((cases[key].regime, reference) for key, reference in references.items())
-    for key, ones in _by_case(line).items():
-        if key in references:
-            measurements = tuple(one.measurement for one in ones)
-            limits = replace(ones[0].limits, targets_us={})
-            yield Turn(measurements, Entry(references[key]), limits, noise)
+    for line in lines:
+        for key, ones in _by_case(line).items():
+            if key in references:
+                measurements = tuple(one.measurement for one in ones)
+                limits = replace(ones[0].limits, targets_us={})
+                yield Turn(measurements, Entry(references[key]), limits, noise)
 
 
-def _by_case(processes: Sequence[Sequence[Recorded]]) -> dict[str, list[Recorded]]:
+def _by_case(processes: Sequence[Measured]) -> dict[str, list[Recorded]]:
     """
     Return each case's measurements, one per process.
     """

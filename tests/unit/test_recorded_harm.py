@@ -51,7 +51,7 @@ def test_one_process_in_a_slow_mode_is_not_a_regression(timer, factor) -> None:
 
 def test_two_of_five_processes_in_a_slow_mode_are_rarely_a_regression() -> None:
     """
-    2 of all 306: where a third process lies beyond the margin by itself.
+    2 of all 396: where a third process lies beyond the margin by itself.
     """
     found = verdicts([each for each in some("device") if each.is_full], slow_mode(1.05, 0, 2))
 
@@ -141,7 +141,7 @@ def test_rounds_whose_clock_and_time_fell_together_are_not_a_regression(
     timer, share, clock
 ) -> None:
     """
-    None of 45 at any percentile, of 8 kinds; nor does one pass at P50 if all rounds fell.
+    None at any percentile, of 8 kinds; nor does one pass at P50 if all rounds fell.
     """
     found = verdicts(some(timer), throttled(clock, share))
 
