@@ -226,22 +226,18 @@ def test_what_forbids_to_find_it_is_the_scatter_of_its_processes_and_is_told() -
     assert median(detectable) > 0.02
 
 
-@pytest.mark.parametrize(("factor", "found"), [(1.0, 0.8), (1.2, 0.95)])
-def test_what_is_told_to_be_detectable_is_found(factor: float, found: float) -> None:
+def test_what_is_told_to_be_detectable_is_found() -> None:
     """
-    NOT AS SAID: in 95 %. It is in 349 of 396 (88 %); in 97 % if it is larger by a fifth.
-
-    The variance that five processes and the suite tell is taken for the true one. Where it makes
-    what is beyond the margin a fifth too small or more, 40 of 129 are missed, elsewhere 7 of 267.
+    In 95 %, as it says: 378 of 396.
     """
     slowed = planned("device")
-    sizes = [factor * told(each)[50.0].detectable for each in slowed]
+    sizes = [told(each)[50.0].detectable for each in slowed]
     counts = Counter(
         told(each, slower(1 + size))[50.0].status.value
         for each, size in zip(slowed, sizes, strict=True)
     )
 
-    assert counts["REGRESSED"] >= found * len(slowed)
+    assert counts["REGRESSED"] >= 0.95 * len(slowed)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from measured import QUIET, a_reference
+from scipy import special
 
 from pytest_kernelperf.analysis import margins
 from pytest_kernelperf.analysis.change import expected_error, half_width
@@ -91,7 +92,17 @@ def test_the_detectable_slowdown_is_margin_plus_half_an_interval_plus_luck() -> 
     error = 0.003 * math.sqrt(1 / 5 + 1 / 5)
     expected = 1.01 * math.exp((2.1701 + 1.645) * error) - 1
 
-    assert expected == pytest.approx(detectable_slowdown(FIVE, parts_of(0.003), 0.01), rel=1e-4)
+    assert expected == pytest.approx(detectable_slowdown(FIVE, parts_of(0.003), 0.01), rel=1e-3)
+
+
+def test_what_is_detectable_allows_for_a_noise_that_was_estimated_too_small() -> None:
+    """By hand: with nine degrees of freedom a variance may lie 2.16 times above its estimate."""
+    few = Components(Prior(0.003**2, 5.0))
+    error = 0.003 * math.sqrt(2.159 * (1 / 5 + 1 / 5))
+    quantile = float(special.stdtrit(9.0, 0.985))
+    expected = 1.01 * math.exp((quantile + 1.645) * error) - 1
+
+    assert expected == pytest.approx(detectable_slowdown(FIVE, few, 0.01), rel=1e-3)
 
 
 def test_the_supported_margin_is_three_point_nine_errors_of_five_processes() -> None:

@@ -242,7 +242,7 @@ def test_the_verdict_carries_its_numbers() -> None:
     assert 0.05 == pytest.approx(verdict.change)
     assert verdict.change_interval is not None
     assert 0.04 < verdict.change_interval.low < 0.05 < verdict.change_interval.high < 0.06
-    assert verdict.detectable == pytest.approx(0.02045, rel=1e-3)
+    assert verdict.detectable == pytest.approx(0.0233, rel=1e-3)
     assert verdict.interval_us is not None
     assert verdict.interval_us.low < 21.0 < verdict.interval_us.high
     assert (pytest.approx(0.01216, rel=1e-3), 3.0, 8.0, True) == (
