@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def render(runs: Sequence[RecordedRun], *, beside: Mapping[str, Any] | None = No
     table_rows = rows(found.kept)
     contests = peers.contests(runs)
     unsound = [each for run in runs for each in run.recorded if not is_sound(each)]
-    evidence = _evidence(found, contests)
+    evidence = [*_evidence(found, contests), *data.evidence(runs)]
     blocks = (
         "# Validation report",
         _origin(runs),
@@ -66,7 +67,15 @@ def render(runs: Sequence[RecordedRun], *, beside: Mapping[str, Any] | None = No
 
 
 def _origin(runs: Sequence[RecordedRun]) -> str:
-    files = dict.fromkeys(each.measurement.case.file for run in runs for each in run.recorded)
+    cases = chain.from_iterable(
+        (
+            *(each.measurement.case for each in run.recorded),
+            *(each.case for each in run.comparisons if each.case),
+            *(each.case for each in run.independences),
+        )
+        for run in runs
+    )
+    files = dict.fromkeys(case.file for case in cases)
     tests = f" of {', '.join(map(code, files))}" if files else ""
     names = ", ".join(code(Path(run.name).name) for run in runs)
     return (

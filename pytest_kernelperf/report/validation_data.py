@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_kernelperf.model import Independence, Status, Verdict
+from pytest_kernelperf.model import Independence, Measurement, Status, Verdict
 from pytest_kernelperf.report.cells import change_with_interval
 from pytest_kernelperf.report.markdown import bullets, code, section, table
 from pytest_kernelperf.report.pooled import RecordedRun
@@ -41,9 +41,26 @@ def data_independence(runs: Sequence[RecordedRun]) -> str:
         return ""
     return section(
         "Time and data",
-        bullets([summary(runs), *_MEANING, *refused]),
+        bullets(filter(None, [summary(runs), _cards(runs), *_MEANING, *refused])),
         table((*_TITLES, "result"), body),
     )
+
+
+def evidence(runs: Sequence[RecordedRun]) -> list[tuple[str, Measurement]]:
+    """
+    Return every measurement that the section shows, with a name for it.
+    """
+    return [
+        (f"{code(each.case.test)} {name}", measurement)
+        for each in found_in(runs)
+        for name, measurement in each.measurements.items()
+    ]
+
+
+def _cards(runs: Sequence[RecordedRun]) -> str:
+    measured = (measurement for _, measurement in evidence(runs))
+    cards = dict.fromkeys(one.environment.card for each in measured for one in each.processes)
+    return f"Measured on {', '.join(cards)}." if cards else ""
 
 
 def summary(runs: Sequence[RecordedRun]) -> str:
