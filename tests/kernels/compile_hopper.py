@@ -20,11 +20,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import dispatch_control
+import dispatch_order
 import racecheck_report
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia import driver
+from triton.experimental.gluon import language as gl
 from triton.experimental.gluon._runtime import GluonASTSource
 
 from flashcore_kernels import configs, dispatch, forward_hopper, launch
@@ -97,9 +99,14 @@ def _ptxas(ptx: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
-def control() -> Any:
-    """Compile the kernel that only dispatches warp groups."""
-    source = GluonASTSource(dispatch_control.dispatch_only_kernel, {"out": "*i32"}, {})
+def control(level: int) -> Any:
+    """Compile one of the kernels that dispatch warp groups and little more."""
+    layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
+    columns = dispatch_control.COLUMNS.value
+    boxes = (dispatch_control.TILE_ROWS.value, columns), (dispatch_control.ROWS.value, columns)
+    source, target = (f"tensordesc<fp16{list(box)},{layout!r}>" for box in boxes)
+    signature = {"out": "*i32", "source": source, "target": target, "LEVEL": "constexpr"}
+    source = GluonASTSource(dispatch_control.control_kernel, signature, {(3,): level})
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
 
 
@@ -118,6 +125,17 @@ def shared_accesses(cubin: bytes) -> list[str]:
         if (opcode := words.split()[0].split(".")[0]) in kinds
     ]
     return [str(racecheck_report.pattern(access, instructions)) for access in accesses]
+
+
+def dispatched(kernel: Any) -> dict[str, Any]:
+    """Return what a dispatch of warp groups does in shared memory, and in which order."""
+    order = dispatch_order.order(kernel.asm["ptx"])
+    times = {"writes": order.writes, "reads": order.reads, "exits": order.exits}
+    return {
+        "shared_accesses": shared_accesses(kernel.asm["cubin"]),
+        "order": {what: sorted(passed) for what, passed in times.items()},
+        "ordered": order.proven,
+    }
 
 
 class Launcher:
@@ -193,11 +211,14 @@ def main() -> None:
         numbers = assembled(kernel.asm["ptx"]) | launches(kernel, config, headdim, causal)
         odd = compiled(config, headdim, causal, seqlen=ODD)
         numbers["odd"] = assembled(odd.asm["ptx"])
-        numbers["shared_accesses"] = shared_accesses(kernel.asm["cubin"])
+        if config.family == "ws":
+            numbers |= dispatched(kernel)
+            numbers["odd"] |= dispatched(odd)
         found[f"{config.name} D{headdim} {'causal' if causal else 'full'}"] = numbers
     config, headdim, causal = rows()[0]
     found["bf16"] = assembled(compiled(config, headdim, causal, torch.bfloat16).asm["ptx"])
-    found["control"] = {"shared_accesses": shared_accesses(control().asm["cubin"])}
+    for level, name in enumerate(dispatch_control.LEVELS):
+        found[f"control {name}"] = dispatched(control(level))
     print(json.dumps(found))
 
 

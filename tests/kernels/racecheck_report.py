@@ -1,5 +1,5 @@
 """
-Which of the hazards that racecheck reports are ours, and which are those of a control kernel.
+Which of the hazards that racecheck reports are ours, and which control kernels have, too.
 
 A hazard is known by the instructions that take part: a read with the barrier behind which it
 stands, a write with the barrier before which it stands. What is not found in the machine code, or
@@ -12,12 +12,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+CONTROL_PREFIX = "control_"  # of the names of the control kernels, `dispatch_control.py`
+
 Listing = Sequence[tuple[int, str]]
 Pair = frozenset["str | None"]
 
 _HAZARD = re.compile(r"=+ (?:Error|Warning): Race reported between (.*)")
 _FURTHER = re.compile(r"=+\s+and ((?:Read|Write|Atomic).*)")
 _ACCESS = re.compile(r"(\w+) access at (\w+)\+0x([0-9a-f]+)")
+_RECORD = re.compile(r"hazard detected|Thread \(|Current Value|SUMMARY|Error")
 _SUMMARY = re.compile(r"RACECHECK SUMMARY: \d+ hazards? displayed \((\d+) errors?, (\d+) warning")
 _INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?\w+\s+)?([^;]+?)\s*;")
 
@@ -57,8 +60,8 @@ class Findings:
     What a report comes to.
 
     Attributes:
-        control: The control kernel's hazards, in words.
-        shared: Hazards of other kernels whose every pair of accesses is one of the control's.
+        control: The control kernels' hazards, in words.
+        shared: Hazards of other kernels whose every pair of accesses is one of a control's.
         ours: All others.
         complete: Whether the report's summary counts as many hazards as were read.
     """
@@ -78,6 +81,12 @@ def parsed(report: str) -> list[Hazard]:
         elif found and (further := _FURTHER.match(line)):
             found[-1].append(_access(further[1]))
     return [Hazard(first, tuple(others)) for first, *others in found]
+
+
+def records(report: str) -> list[str]:
+    """Return what `--racecheck-report hazard` says of programs, threads and values; no stacks."""
+    lines = (line.lstrip("= ") for line in report.splitlines() if line.startswith("====="))
+    return [line for line in lines if _RECORD.search(line)]
 
 
 def _access(words: str) -> Access:
@@ -115,20 +124,19 @@ def pattern(access: Access, instructions: Listing) -> str | None:
     return f"{access.kind} {instructions[here][1].split()[0]} {side} {barrier}"
 
 
-def judged(report: str, control: str, listings: Mapping[str, Listing]) -> Findings:
+def judged(report: str, listings: Mapping[str, Listing]) -> Findings:
     """
-    Tell our hazards from those that the control kernel has too.
+    Tell our hazards from those that a control kernel has too.
 
     Args:
         report: All that racecheck printed.
-        control: The control kernel's name.
         listings: The machine code by kernel.
     """
     hazards = parsed(report)
     pairs = {hazard: _pairs(hazard, listings) for hazard in hazards}
-    in_control = [hazard for hazard in hazards if hazard.kernel == control]
+    in_control = [hazard for hazard in hazards if hazard.kernel.startswith(CONTROL_PREFIX)]
     known = set().union(*(pairs[hazard] for hazard in in_control))
-    others = [hazard for hazard in hazards if hazard.kernel != control]
+    others = [hazard for hazard in hazards if hazard not in in_control]
     shared = [hazard for hazard in others if _explained(pairs[hazard], known)]
     ours = [hazard for hazard in others if not _explained(pairs[hazard], known)]
     summary = _SUMMARY.search(report)

@@ -4,12 +4,13 @@ Run the attention kernels under compute-sanitizer, on an H100: memcheck, then ra
     python tests/kernels/sanitize.py [--seconds 100]
 
 A plain run comes first: it compiles everything and checks the results, so that a tool only has to
-execute our kernels. Racecheck, by far the slower one, gets one case of each, and a control that
-only dispatches warp groups (`dispatch_control.py`): hazards that it has too are Triton's, all
-others are ours. A persistent kernel is told of 2 multiprocessors, so that few tiles make its
-programs walk. Memory is allocated without PyTorch's cache, whose large blocks would hide a read
-past a tensor's end. Racecheck knows barriers in shared memory, and no copies by TMA: it sees a
-hazard between threads, not one between a thread and such a copy.
+execute our kernels. Racecheck, by far the slower one, gets one case of each, and controls that
+dispatch warp groups and little more (`dispatch_control.py`): hazards that one of them has too are
+Triton's, all others are ours, and a last run shows the threads. A persistent kernel is
+told of 2 multiprocessors, so that few tiles make its programs walk. Memory is allocated without
+PyTorch's cache, whose large blocks would hide a read past a tensor's end. Racecheck knows barriers
+in shared memory, and no copies by TMA: it sees a hazard between threads, not one between a thread
+and such a copy.
 
 Exit status: 0 clean, 1 errors, hazards of ours or out of time, 2 no such tool here.
 """
@@ -32,7 +33,8 @@ from pathlib import Path
 import racecheck_report
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTROL = "dispatch_only_kernel"
+# Programs of a control: each is one more chance for what happens now and then.
+PROGRAMS = 8
 # What remains of the time given when the last run is stopped: to end it, and to say so.
 GRACE_S = 3.0
 
@@ -41,7 +43,7 @@ GRACE_S = 3.0
 
 
 def cases(which: str, checked: bool) -> None:
-    """Launch "all" kinds of kernels, or "few" and the control, on tensors with cut last tiles."""
+    """Launch "all" kinds of kernels, or "few" and the controls, on tensors with cut last tiles."""
     sys.path.insert(0, str(ROOT))
     import torch
 
@@ -58,7 +60,8 @@ def cases(which: str, checked: bool) -> None:
     chosen = sorted({(c.family, c.groups, d, causal): c for c, d, causal in named}.items())
     if which == "few":
         chosen = list({key[0]: (key, config) for key, config in reversed(chosen)}.values())
-    _dispatch(checked)
+    if which == "few" or checked:
+        _controls(checked)
     for (_, _, headdim, causal), config in chosen:
         _attend(config, headdim, causal, checked)
     if which == "all":
@@ -68,16 +71,35 @@ def cases(which: str, checked: bool) -> None:
     print("results are right" if checked else "done", flush=True)
 
 
-def _dispatch(checked: bool) -> None:
+def _controls(checked: bool) -> None:
+    import dispatch_control as control
     import torch
-    from dispatch_control import THREADS, dispatch_only_kernel
+    from triton.experimental.gluon.language import NVMMASharedLayout
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-    out = torch.empty(THREADS, dtype=torch.int32, device="cuda")
-    dispatch_only_kernel[(2,)](out, num_warps=4)
-    torch.cuda.synchronize()
-    print("control", flush=True)
+    layout = NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
+    tiles, rows, columns = PROGRAMS * control.TURNS.value, control.ROWS.value, control.COLUMNS.value
+    shape = (tiles * control.TILE_ROWS.value, columns)
+    # Few small integers: their products are exact.
+    source = torch.randint(-1, 2, shape, device="cuda").half()
+    for level, name in enumerate(control.LEVELS):
+        out = torch.empty(PROGRAMS, control.THREADS, dtype=torch.int32, device="cuda")
+        target = torch.zeros_like(source)
+        maps = (
+            TensorDescriptor.from_tensor(source, [control.TILE_ROWS.value, columns], layout),
+            TensorDescriptor.from_tensor(target, [rows, columns], layout),
+        )
+        control.control_kernel[(PROGRAMS,)](out, *maps, level, num_warps=4)
+        torch.cuda.synchronize()
+        print("control", name, flush=True)
+        if checked:
+            numbers = torch.arange(control.THREADS, dtype=torch.int32, device="cuda")
+            assert torch.equal(numbers.expand_as(out), out)
     if checked:
-        assert torch.equal(torch.arange(THREADS, dtype=torch.int32, device="cuda"), out)
+        parts = source.view(tiles, -1, rows, columns)  # the first for each consumer, then the other
+        for consumer in range(control.CONSUMERS.value):
+            products = parts[:, consumer] @ parts[:, control.CONSUMERS.value].mT
+            assert torch.equal(products, target.view_as(parts)[:, consumer])
 
 
 def _attend(config, headdim: int, causal: bool, checked: bool) -> None:
@@ -195,24 +217,41 @@ def memcheck(tool: str, deadline_s: float) -> bool:
 
 
 def racecheck(tool: str, deadline_s: float) -> bool:
-    """Run few cases; a hazard is ours unless the control has it too."""
-    options = ["--tool", "racecheck", "--racecheck-report", "analysis"]
+    """Run few cases; a hazard is ours unless a control has it too."""
     with tempfile.TemporaryDirectory() as folder:
-        child = [sys.executable, __file__, "--cases", "few", "--unchecked", "--cubins", folder]
-        outcome = run([tool, *options, *child], deadline_s)
+        command = [*_racecheck(tool, "analysis"), "--cubins", folder]
+        outcome = run(command, deadline_s)
         listings = disassembled(Path(folder), deadline_s) if outcome.status == 0 else {}
-    found = racecheck_report.judged(outcome.said, CONTROL, listings)
+    found = racecheck_report.judged(outcome.said, listings)
     clean = outcome.status == 0 and found.complete and not found.ours
     told("racecheck", outcome, clean)
+    controls = [name for name in listings if name.startswith(racecheck_report.CONTROL_PREFIX)]
     for whose, hazards in (
-        ("the control, which only dispatches", found.control),
-        ("our kernels that the control has too", found.shared),
+        *((name, [one for one in found.control if one.split()[0] == name]) for name in controls),
+        ("our kernels that a control has too", found.shared),
         ("our kernels alone", found.ours),
     ):
-        print(f"  hazards of {whose}: {len(hazards)}", *hazards, sep="\n    ")
+        print(f"  hazards of {whose}: {len(hazards)}", *hazards, sep="\n    ", flush=True)
     if not found.complete:
         print("  the report's summary does not count what was read of it: not judged clean")
+    interesting = (*found.ours, *found.shared, *found.control[:1])
+    for kernel in dict.fromkeys(hazard.split()[0] for hazard in interesting):
+        show_threads(tool, kernel, deadline_s)
     return clean
+
+
+def _racecheck(tool: str, report: str, *options: str) -> list[str]:
+    child = [sys.executable, __file__, "--cases", "few", "--unchecked"]
+    return [tool, "--tool", "racecheck", "--racecheck-report", report, *options, *child]
+
+
+def show_threads(tool: str, kernel: str, deadline_s: float) -> None:
+    """Print the first hazards of a kernel by program, thread and address; it judges nothing."""
+    options = ["--print-limit", "8", "--kernel-regex", f"kns={kernel}"]
+    outcome = run(_racecheck(tool, "hazard", *options), deadline_s)
+    records = racecheck_report.records(outcome.said)
+    end = "out of time" if outcome.status is None else f"exit {outcome.status}"
+    print(f"  threads of {kernel}: {end} after {outcome.took_s:.0f} s", *records, sep="\n    ")
 
 
 def disassembled(folder: Path, deadline_s: float) -> dict[str, list[tuple[int, str]]]:
@@ -220,7 +259,8 @@ def disassembled(folder: Path, deadline_s: float) -> dict[str, list[tuple[int, s
     import triton
 
     found: dict[str, list[tuple[int, str]]] = {}
-    for cubin in sorted(folder.glob("*.cubin")):
+    # In the order of their launches.
+    for cubin in sorted(folder.glob("*.cubin"), key=lambda file: file.stat().st_mtime_ns):
         outcome = run([triton.knobs.nvidia.nvdisasm.path, "-c", str(cubin)], deadline_s)
         name = cubin.name.split(".")[0]
         found[name] = racecheck_report.listing(outcome.said) if name not in found else []
