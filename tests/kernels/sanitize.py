@@ -144,9 +144,14 @@ def keep_cubins(folder: Path) -> None:
     import triton
 
     def keep(module, function, name: str, files: dict[str, str], digest: str) -> None:
-        shutil.copy(files[f"{name}.cubin"], folder / f"{name}.{digest}.cubin")
+        shutil.copy(machine_code(files), folder / f"{name}.{digest}.cubin")
 
     triton.knobs.runtime.kernel_load_start_hook.add(keep)
+
+
+def machine_code(files: dict[str, str]) -> str:
+    """Pick it from a compiled kernel's files, named for the function, not for the kernel."""
+    return next(path for file, path in files.items() if file.endswith(".cubin"))
 
 
 # --- around it -----------------------------------------------------------------------------------

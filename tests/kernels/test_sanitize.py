@@ -108,6 +108,13 @@ def test_warnings_count_too():
     assert ((1, 1, 0), True) == (counts(found), found.complete)
 
 
+def test_machine_code_is_found_whatever_the_kernels_name_is():
+    """The controls are one function, compiled under several names."""
+    files = {f"control_kernel.{kind}": f"/cache/{kind}" for kind in ("json", "ptx", "cubin")}
+
+    assert sanitize.machine_code(files) == "/cache/cubin"
+
+
 def test_the_threads_of_a_hazard_are_shown_without_stacks():
     report = """========= COMPUTE-SANITIZER
 ========= Error: Potential RAW hazard detected at __shared__ 0x188 in block (0,0,0) :
