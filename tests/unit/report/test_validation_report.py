@@ -513,7 +513,7 @@ def test_whether_times_depend_on_the_data_is_a_result(contrast, random_us, bound
     card = found.measurements["zeros"].processes[0].environment.card
     assert f"* Measured on {card}." in section(text, "Time and data")
     assert card in section(text, "Environment")
-    assert "`tests/t.py`" in text
+    assert f"`{found.case.file}`" in text
 
 
 def test_without_such_a_test_the_report_says_that_nothing_is_known(record) -> None:
