@@ -6,15 +6,15 @@ from __future__ import annotations
 
 from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.settings import Settings
-from pytest_kernelperf.store.files import check_writable
 
 
 def check_outputs(settings: Settings) -> None:
     """
-    Refuse output files that can't be written, or are one.
+    Refuse output files that can't be written, are one, or would replace what was measured.
 
     Raises:
-        OptionsError: If record and JSON document would overwrite each other.
+        OptionsError: If record and JSON document would overwrite each other, or one of them a
+            baseline, or the JSON document an earlier run.
         BaselineWriteError: If one can't be written.
     """
     outputs = [path for path in (settings.record, settings.json) if path is not None]
@@ -23,8 +23,12 @@ def check_outputs(settings: Settings) -> None:
             f"--kernelperf-record and --kernelperf-json: expected two files, got {outputs[0]} for "
             "both: one would overwrite the other"
         )
-    for path in outputs:
-        check_writable(path)
+    if outputs:
+        # Loads msgspec, which a run that writes nothing must not pay for.
+        from pytest_kernelperf.store.outputs import check_output
+
+        for path in outputs:
+            check_output(path, replaces_run=path == settings.record)
 
 
 def check_baselines(settings: Settings, *, named: bool) -> str:

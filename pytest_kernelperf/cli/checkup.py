@@ -22,7 +22,8 @@ from pytest_kernelperf.model import Answer, Ceilings, Environment, Finding, Leve
 from pytest_kernelperf.store.anchor import slug
 from pytest_kernelperf.store.baselines import Baselines
 from pytest_kernelperf.store.ceilings import keep_ceilings, read_ceilings
-from pytest_kernelperf.store.files import check_writable, write_bytes
+from pytest_kernelperf.store.files import write_bytes
+from pytest_kernelperf.store.outputs import check_output
 from pytest_kernelperf.units import counted
 
 
@@ -68,7 +69,7 @@ def check_up(
         OptionsError: If ceilings are to be measured and there is no such card.
     """
     if json_file is not None:
-        check_writable(json_file)
+        check_output(json_file)
     probes = (*PROBES, CEILINGS) if measure_ceilings else PROBES
     answers = ask_apart(probes, device, progress=_show_progress)
     _show_progress("")

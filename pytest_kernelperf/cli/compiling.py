@@ -22,7 +22,8 @@ from pytest_kernelperf.cli.terminal import look
 from pytest_kernelperf.errors import ResourcesUnavailableError
 from pytest_kernelperf.model import FAILING, Case, Compiled, Kernel, Status
 from pytest_kernelperf.report.resources_table import resources_table
-from pytest_kernelperf.store.files import check_writable, write_bytes
+from pytest_kernelperf.store.files import write_bytes
+from pytest_kernelperf.store.outputs import check_output
 
 #: What pytest ends with where all it was asked for was run.
 _RAN = (0, 1)
@@ -77,7 +78,7 @@ def resources(
     folder that mention resources=.
     """
     if json_file is not None:
-        check_writable(json_file)
+        check_output(json_file)
     chosen = list(tests) or [str(path) for path in sorted(_marked_files(Path.cwd()))]
     if not chosen:
         raise ResourcesUnavailableError(

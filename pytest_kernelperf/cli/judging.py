@@ -21,7 +21,8 @@ from pytest_kernelperf.model import (
 )
 from pytest_kernelperf.side_by_side import compare_sides, read_side
 from pytest_kernelperf.store.baselines import Baselines
-from pytest_kernelperf.store.files import check_writable, write_bytes
+from pytest_kernelperf.store.files import write_bytes
+from pytest_kernelperf.store.outputs import check_output
 from pytest_kernelperf.store.runs import Run, is_run, read_run
 
 
@@ -44,7 +45,7 @@ def judge(
     Judge recorded runs against baselines, as pytest --kernelperf would; needs no GPU.
     """
     if json_file is not None:
-        check_writable(json_file)
+        check_output(json_file, runs)
     gate = Gate(root_of(baselines))
     if baselines is not None:
         gate.baselines.check_not_empty()

@@ -16,6 +16,7 @@ from pytest_kernelperf.cli.terminal import echo
 from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.report.validation import render as render_validation
 from pytest_kernelperf.store.files import write_bytes
+from pytest_kernelperf.store.outputs import check_output
 from pytest_kernelperf.store.runs import read_run
 
 
@@ -45,6 +46,8 @@ def write_report(
     """
     Write a report of recorded runs as Markdown; several runs are pooled case by case.
     """
+    if out is not None:
+        check_output(out, (*runs, *([beside] if beside is not None else [])))
     earlier = _read_object(beside) if beside is not None else None
     text = render_validation([read_run(path) for path in runs], beside=earlier)
     if out is None:

@@ -255,3 +255,39 @@ def test_help_names_every_command(kernelperf) -> None:
 
     assert [c for c in ("judge", "prune", "rename", "show", "update") if c not in output] == []
     assert Status.REGRESSED.value not in output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("judge", "RUN", "--json", "RUN"), ("report", "RUN", "--validation", "--out", "RUN")],
+)
+def test_a_run_is_not_replaced_by_what_is_said_of_it(kernelperf, record, command) -> None:
+    run = record("new")
+    before = run.read_bytes()
+
+    result = kernelperf(*(run if each == "RUN" else each for each in command))
+
+    assert 2 == result.exit_code
+    assert "is read by this command" in result.output
+    assert before == run.read_bytes()
+
+
+def test_a_baseline_is_not_replaced_by_verdicts(kernelperf, baseline, record) -> None:
+    before = baseline.read_bytes()
+
+    result = kernelperf("judge", record("new"), "--json", baseline)
+
+    assert 2 == result.exit_code
+    assert "is a file of baselines" in result.output
+    assert before == baseline.read_bytes()
+
+
+@pytest.mark.parametrize("command", ["resources", "doctor"])
+def test_a_baseline_is_not_replaced_by_findings(kernelperf, baseline, command) -> None:
+    before = baseline.read_bytes()
+
+    result = kernelperf(command, "--json", baseline)
+
+    assert 2 == result.exit_code
+    assert "is a file of baselines" in result.output
+    assert before == baseline.read_bytes()

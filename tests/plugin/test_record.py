@@ -318,3 +318,28 @@ def test_a_record_that_runs_out_of_space_fails_the_run_by_name(project, monkeypa
     errors = [line for line in result.outlines if line.startswith("kernelperf: ERROR: ")]
     assert len(errors) == 1
     assert "run.jsonl can't be written: No space left on device" in errors[0]
+
+
+@pytest.mark.parametrize("option", ["--kernelperf-record", "--kernelperf-json"])
+def test_an_output_that_would_replace_a_baseline_is_a_usage_error(project, option):
+    project.write()
+    project.run("--kernelperf-update")
+    before = project.baseline_text()
+
+    result = project.run("--kernelperf", option, "baselines/nvidia-scripted/test_it.json")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *test_it.json is a file of baselines*"])
+    assert before == project.baseline_text()
+
+
+def test_a_record_replaces_an_earlier_one_and_the_json_document_does_not(project):
+    project.write()
+    project.run("--kernelperf", "--kernelperf-record", "run.jsonl")
+
+    again = project.run("--kernelperf", "--kernelperf-record", "run.jsonl")
+    mixed_up = project.run("--kernelperf", "--kernelperf-json", "run.jsonl")
+
+    assert again.ret == pytest.ExitCode.OK
+    assert mixed_up.ret == pytest.ExitCode.USAGE_ERROR
+    assert len(project.read_run().recorded) == 1
