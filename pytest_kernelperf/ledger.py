@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -268,8 +269,16 @@ class Ledger:
         by_root: dict[Path, list[Recorded]] = {}
         for outcome in self._outcomes:
             root = baselines_root(self._settings, Path(outcome.path))
-            by_root.setdefault(root, []).extend(outcome.recorded)
+            by_root.setdefault(root, []).extend(self._to_store(outcome))
         return by_root
+
+    def _to_store(self, outcome: Outcome) -> tuple[Recorded, ...]:
+        """
+        Return a test's measurements; what failed after them, as in a teardown, counts as its body.
+        """
+        if outcome.nodeid not in self._failed or self._tells_failure(outcome):
+            return outcome.recorded
+        return tuple(replace(one, body_passed=False) for one in outcome.recorded)
 
     def _update(self) -> None:
         if not self._settings.updating:

@@ -5,6 +5,7 @@ The commands that change baselines: `update`, `prune` and `rename`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +16,11 @@ from pytest_kernelperf.cli.parameters import baselines_option, root_of, runs_arg
 from pytest_kernelperf.cli.terminal import echo, say_if_cut_off
 from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.gate import Gate
-from pytest_kernelperf.model import (
-    UpdateMode,
-)
+from pytest_kernelperf.model import Case, Recorded, UpdateMode
 from pytest_kernelperf.store import selection
 from pytest_kernelperf.store.anchor import find_folder_anchor
 from pytest_kernelperf.store.baselines import Baselines, Stored
-from pytest_kernelperf.store.runs import read_run
+from pytest_kernelperf.store.runs import Run, read_run
 from pytest_kernelperf.units import counted
 
 
@@ -48,7 +47,7 @@ def update(
     gate = Gate(root_of(baselines))
     gate.check_all()
     read = [read_run(path) for path in runs]
-    recorded = [record for run in read for record in run.recorded]
+    recorded = [record for run in read for record in _with_failures(run)]
     done = gate.update(recorded, UpdateMode(new_only, accept_regressions))
     echo(report.update_lines(done.changes))
     for path in done.written:
@@ -97,6 +96,25 @@ def rename(old: str, new: str, baselines: Path | None) -> None:
     for before, after in moves:
         click.echo(f"{before.file}::{before.key} -> {after.file}::{after.key} ({before.slug})")
     click.echo(f"kernelperf: renamed {counted(len(moves), 'entry', 'entries')}")
+
+
+def _with_failures(run: Run) -> list[Recorded]:
+    """
+    Return a run's measurements; those of tests that it names as failed count as failed bodies.
+    """
+    return [
+        replace(each, body_passed=False)
+        if any(_is_of(nodeid, each.measurement.case) for nodeid in run.failed)
+        else each
+        for each in run.recorded
+    ]
+
+
+def _is_of(nodeid: str, case: Case) -> bool:
+    # One is relative to pytest's root folder, the other to the anchor: either may lie deeper.
+    file, _, test = nodeid.partition("::")
+    deep, short = sorted((f"/{file}", f"/{case.file}"), key=len, reverse=True)
+    return test == case.test and deep.endswith(short)
 
 
 def _named(entries: Sequence[Stored], names: Sequence[str]) -> list[tuple[Stored, str]]:

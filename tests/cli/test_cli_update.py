@@ -6,6 +6,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from pytest_kernelperf.store.runs import RunWriter
+
 
 def test_a_new_case_is_added_from_several_runs(kernelperf, project, record) -> None:
     result = kernelperf("update", *(record(name) for name in "abcde"))
@@ -98,3 +102,36 @@ def test_a_cut_off_run_is_said(kernelperf, record) -> None:
 
     assert 0 == result.exit_code
     assert "was cut off" in result.output
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["tests/perf/test_attention.py", "sub/tests/perf/test_attention.py", "test_attention.py"],
+)
+def test_a_run_of_a_test_that_failed_is_refused(kernelperf, project, make, tmp_path, file) -> None:
+    """The root folder of pytest may lie above the anchor or below it."""
+    recorded = make.recorded(name="new")
+    writer = RunWriter(tmp_path / "new.jsonl")
+    writer.append(recorded)
+    writer.close(failed=(f"{file}::{recorded.measurement.case.test}",))
+
+    result = kernelperf("update", tmp_path / "new.jsonl")
+
+    assert 1 == result.exit_code
+    assert "refused" in result.output
+    assert not (project / "baselines").exists()
+
+
+@pytest.mark.parametrize(
+    "nodeid", ["tests/perf/test_attention.py::test_other", "tests/perf/my_test_attention.py::{}"]
+)
+def test_a_run_is_taken_though_another_test_failed(kernelperf, make, tmp_path, nodeid) -> None:
+    recorded = make.recorded(name="new")
+    writer = RunWriter(tmp_path / "new.jsonl")
+    writer.append(recorded)
+    writer.close(failed=(nodeid.format(recorded.measurement.case.test),))
+
+    result = kernelperf("update", tmp_path / "new.jsonl")
+
+    assert 0 == result.exit_code
+    assert "added" in result.output

@@ -285,3 +285,27 @@ def test_a_test_with_a_failed_subtest_is_never_stored(project):
 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert project.baseline_files() == []
+
+
+@pytest.mark.parametrize("flag", ["--kernelperf-update", "--kernelperf-update-new"])
+def test_a_test_whose_teardown_fails_is_not_stored(project, flag):
+    project.write(
+        """
+        import pytest
+
+        @pytest.fixture
+        def fragile():
+            yield
+            raise RuntimeError("the check after the test")
+
+        def test_fails_late(kernelperf, fragile): kernelperf(abs, -1)
+        def test_sound(kernelperf): kernelperf(abs, -1)
+        """
+    )
+
+    result = project.run(flag)
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["refused *test_fails_late*", "added *test_sound*"])
+    assert "test_fails_late" not in project.baseline_text()
