@@ -5,13 +5,14 @@ The folder of baselines: `<root>/<slug>/<test path>.json`, one file per card mod
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pytest_kernelperf.errors import BaselineFormatError
 from pytest_kernelperf.model import Case, Entry, Process, Round
 from pytest_kernelperf.store import files
+from pytest_kernelperf.store.anchor import slug as slug_of
 from pytest_kernelperf.store.document import SCHEMA_VERSION, Document, decode, encode
 from pytest_kernelperf.store.entries import entry_from, put_entry, timer_of
 from pytest_kernelperf.store.resources import is_target
@@ -150,16 +151,34 @@ class Baselines:
         """
         Refuse a folder that was named and holds nothing: a slip would pass everything.
 
+        The folder above the right one, and one below it, hold files of baselines too. What tells
+        them apart is that the card which a file was measured on gives its folder its name.
+
         Raises:
-            BaselineFormatError: If no file lies where baselines lie.
+            BaselineFormatError: If no file lies where baselines lie, or none can be read.
         """
         self._check_root()
-        folders = [folder for folder in _listed(self.root) if folder.is_dir()]
-        if not any(True for folder in folders for _ in _json_files(folder)):
-            raise BaselineFormatError(
-                f"baselines folder {self.root} holds no baseline; expected the folder that holds "
-                "<card>/<test path>.json; name that one, or begin this one with an update"
-            )
+        bad: BaselineFormatError | None = None
+        likely: Path | None = None
+        for path in _json_files(self.root):
+            place = path.relative_to(self.root).parts[:-1]
+            if place and is_target(place[0]):
+                return
+            try:
+                cards = _cards(self._load(path).values())
+            except BaselineFormatError as error:
+                bad = bad or (error if place else None)  # beside the cards lies what is no baseline
+                continue
+            if place and place[0] in cards:
+                return
+            likely = likely or _root_for(path.absolute(), cards)
+        if bad is not None and likely is None:
+            raise bad
+        raise BaselineFormatError(
+            f"baselines folder {self.root} holds no baseline; expected the folder that holds "
+            f"<card>/<test path>.json; name {likely or 'that one'}, "
+            "or begin this one with an update"
+        )
 
     def check_writable(self, slug: str, file: str) -> None:
         """
@@ -248,6 +267,21 @@ class Baselines:
     @staticmethod
     def _entries(document: Document, path: Path) -> dict[str, Entry]:
         return {key: entry_from(document, key, str(path)) for key in document.entries}
+
+
+def _cards(entries: Iterable[Entry]) -> set[str]:
+    """
+    Return the folder names of the cards that entries were measured on.
+    """
+    return {
+        slug_of(process.environment.device_name)
+        for entry in entries
+        for process in entry.reference.processes
+    }
+
+
+def _root_for(path: Path, cards: Collection[str]) -> Path | None:
+    return next((folder.parent for folder in path.parents if folder.name in cards), None)
 
 
 def _json_files(folder: Path) -> Iterator[Path]:

@@ -80,6 +80,17 @@ def test_named_baselines_without_a_single_one_are_refused(kernelperf, baseline, 
     assert "holds no baseline; expected the folder that holds <card>/" in result.output
 
 
+@pytest.mark.parametrize("up", [1, 2, 4])
+def test_a_folder_above_or_below_the_named_baselines_is_refused(
+    kernelperf, project, baseline, record, up
+) -> None:
+    result = kernelperf("judge", record("new"), "--baselines", baseline.parents[up])
+
+    assert 2 == result.exit_code
+    assert "holds no baseline; expected the folder that holds <card>/" in result.output
+    assert f"name {project / 'baselines'}, or begin" in result.output
+
+
 def test_no_folder_of_baselines_is_said(kernelperf, project, record) -> None:
     result = kernelperf("judge", record("new"))
 

@@ -138,6 +138,37 @@ def test_named_baselines_without_a_single_one_are_a_usage_error(project):
     result.stderr.fnmatch_lines(["ERROR: *nvidia-scripted holds no baseline; expected *<card>*"])
 
 
+@pytest.mark.parametrize("wrong", [".", "baselines/nvidia-scripted"])
+def test_a_folder_above_or_below_the_named_baselines_is_a_usage_error(project, wrong):
+    """
+    Both hold files of baselines, and every kernel would pass as one without a baseline.
+    """
+    (project.path / "perf").mkdir()
+    (project.path / "perf" / "test_it.py").write_text(
+        "def test_it(kernelperf): kernelperf(abs, -1)"
+    )
+    project.run("--kernelperf-update")
+    (project.path / "a_package").mkdir()
+    (project.path / "a_package" / "package.json").write_text("{}")
+
+    result = project.run("--kernelperf", "--kernelperf-baselines", wrong)
+    right = project.run("--kernelperf", "--kernelperf-baselines", "baselines")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *holds no baseline; *name {project.path}/baselines,*"])
+    assert right.ret == pytest.ExitCode.OK
+
+
+def test_an_empty_folder_of_baselines_can_be_named_for_an_update(project):
+    project.write()
+    (project.path / "empty").mkdir()
+
+    result = project.run("--kernelperf-update-new", "--kernelperf-baselines", "empty")
+
+    assert result.ret == pytest.ExitCode.OK
+    assert (project.path / "empty/nvidia-scripted/test_it.json").is_file()
+
+
 def test_baselines_that_the_ini_file_names_and_are_not_there_are_warned_about(project):
     project.pytester.makeini("[pytest]\nkernelperf_baselines = kept")
     project.write()

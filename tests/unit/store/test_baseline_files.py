@@ -594,3 +594,33 @@ def test_random_truncation_never_gives_a_traceback(baselines: Baselines, stored:
         stored.write_bytes(content[: draw.randrange(len(content) - 2)])
         with pytest.raises(BaselineFormatError, match=re.escape(str(stored))):
             Baselines(baselines.root).check_all()
+
+
+def test_a_folder_is_not_empty_for_one_good_file_whatever_lies_beside_it(
+    baselines: Baselines, stored: Path
+) -> None:
+    (baselines.root / f"{SLUG}.calibration.json").write_text("{}")
+    baselines.check_not_empty()
+
+
+def test_a_folder_of_resources_only_is_not_empty(baselines: Baselines) -> None:
+    (baselines.root / "sm_90").mkdir(parents=True)
+    (baselines.root / "sm_90" / "test_it.json").write_text("{}")
+
+    baselines.check_not_empty()
+
+
+def test_a_damaged_only_file_is_told_as_damaged(baselines: Baselines, stored: Path) -> None:
+    stored.write_text("{")
+
+    with pytest.raises(BaselineFormatError, match="is not a readable baseline file"):
+        baselines.check_not_empty()
+
+
+def test_a_folder_that_no_card_gave_its_name_holds_no_baseline(
+    baselines: Baselines, stored: Path
+) -> None:
+    (baselines.root / SLUG).rename(baselines.root / "another-card")
+
+    with pytest.raises(BaselineFormatError, match=r"holds no baseline; .* name that one"):
+        Baselines(baselines.root).check_not_empty()
