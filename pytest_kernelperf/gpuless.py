@@ -89,15 +89,24 @@ class GpulessBench:
         Returns:
             The callable's output, a stand-in without content, and no records.
         """
-        output = None
+        output, stopped = None, None
         root = baselines_root(self.settings, place.path)
         limits = options.resources or ResourceLimits()
         for target in reversed(targets_for(options)):
             self._progress(f"{place.test} {name}".strip() + f": compiling for {target}")
             case = _case(place, name, target)
-            output, compiled = self._compile(subject, case, stored_kernels(case, root))
+            try:
+                output, compiled = self._compile(subject, case, stored_kernels(case, root))
+            except Exception as error:
+                if not is_for_want_of_a_value(error):
+                    raise
+                stopped = error
+                self._compiled.append(_unfollowed(case, f"within the measured call, {error}"))
+                continue
             self._compiled.append(judged(compiled, limits, root))
         self._progress("")
+        if stopped and not any(one.kernels for one in self._compiled):
+            raise stopped
         if all(one.failure for one in self._compiled):
             raise NoValueError("no kernel was compiled, so there is no output to go on with")
         return output, ()
@@ -132,15 +141,13 @@ class GpulessBench:
             error: What it ended with.
             compiled: What was compiled before; then only what is stored and was not reached counts.
         """
-        from pytest_kernelperf.analysis import judge_unfollowed
-
         reached = {one.case for one in compiled}
         cases = [_case(place, "", targets_for(options)[-1])]
         if compiled:
             root = baselines_root(self.settings, place.path)
             stored = (stored_cases(_case(place, "", one), root) for one in targets_for(options))
             cases = [case for each in stored for case in each if case not in reached]
-        return [Compiled(case, (), verdict=judge_unfollowed(case, str(error))) for case in cases]
+        return [_unfollowed(case, str(error)) for case in cases]
 
     def take_compiled(self) -> tuple[Compiled, ...]:
         """
@@ -175,6 +182,12 @@ class GpulessBench:
 
 def _case(place: Place, name: str, target: str) -> Case:
     return Case(place.file, place.test, name, "compile", target, "-")
+
+
+def _unfollowed(case: Case, why: str) -> Compiled:
+    from pytest_kernelperf.analysis import judge_unfollowed
+
+    return Compiled(case, (), verdict=judge_unfollowed(case, why))
 
 
 def _no_kernel(target: str, opaque: Collection[str]) -> str:

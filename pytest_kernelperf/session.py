@@ -306,7 +306,8 @@ class MeasuringRun:
         End a test on pretended GPUs: as passed, if its kernels were compiled, else as skipped.
         """
         fixture = item.stash.get(FIXTURE, None)
-        has_compiled = fixture is not None and bool(fixture.compiled)
+        compiled = fixture.compiled if fixture is not None else []
+        has_compiled = any(one.kernels or one.failure for one in compiled)
         if fixture is not None:
             place = self.bench().place(item.nodeid, item.path)
             fixture.compiled += item.stash[GPULESS].unfollowed(

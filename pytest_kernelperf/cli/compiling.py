@@ -39,7 +39,7 @@ class _Outcome:
     Attributes:
         compiled: Of its JSON document, one per case and target.
         failed: Tests that failed for another reason than a verdict, so that no verdict tells.
-        skipped: pytest's lines on tests that were not followed up to their kernels.
+        skipped: Lines on tests, or targets of a test, that were not followed up to their kernels.
     """
 
     compiled: Sequence[Mapping[str, Any]]
@@ -138,10 +138,24 @@ def _compile(tests: Sequence[str], workers: int) -> _Outcome:
         raise ResourcesUnavailableError(
             f"no kernel was compiled for {' '.join(tests)}; pytest said:\n{done.stdout.strip()}"
         )
-    told = {(Path(one["file"]).name, one["test"]) for one in compiled if _fails(one)}
     skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED ")]
+    skipped += _stopped(document["compiled"])
+    told = {(Path(one["file"]).name, one["test"]) for one in compiled if _fails(one)}
     failed = [nodeid for nodeid in document["failed_tests"] if _place(nodeid) not in told]
     return _Outcome(compiled, failed, skipped)
+
+
+def _stopped(compiled: Sequence[Mapping[str, Any]]) -> list[str]:
+    """
+    Return a line on each target that was not reached by a test that was compiled for others.
+    """
+    tests = {(one["file"], one["test"]) for one in compiled if one["kernels"] or one["failure"]}
+    return [
+        f"{one['file']}::{one['test']} {one['name']}".rstrip()
+        + f" [{one['l2']}] - {one['verdict']['sentence']}"
+        for one in compiled
+        if not (one["kernels"] or one["failure"]) and (one["file"], one["test"]) in tests
+    ]
 
 
 def _fails(one: Mapping[str, Any]) -> bool:

@@ -37,6 +37,14 @@ def test_asks_first(kernelperf):
     assert y.sum().item() == 0
     kernelperf(fill, y)
 
+def fill_and_ask(y):
+    fill(y)
+    assert torch.cuda.get_device_capability()[0] != 9 or y.sum() > 0
+
+@kernel_perf(resources={"targets": ("sm_90", "sm_80")}, mutates=("y",))
+def test_asks_on_hopper(kernelperf):
+    kernelperf(fill_and_ask, torch.zeros(1000, device="cuda"))
+
 @kernel_perf(resources={"targets": ("sm_90",)}, mutates=("y",))
 def test_has_a_slip(kernelperf):
     kernelperf(fil, torch.zeros(1000, device="cuda"))
@@ -75,6 +83,14 @@ def test_a_test_that_could_not_be_followed_to_its_kernel_is_named(tmp_path):
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "not compiled: SKIPPED test_it.py::test_asks_first - " in done.stdout
+    assert "kernelperf: 1 compiled, 0 failed, 1 NOT compiled" == done.stdout.splitlines()[-1]
+
+
+def test_a_target_whose_call_asks_for_a_value_is_named(tmp_path):
+    done = resources(tmp_path, "test_it.py::test_asks_on_hopper")
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "not compiled: test_it.py::test_asks_on_hopper [sm_90] - " in done.stdout
     assert "kernelperf: 1 compiled, 0 failed, 1 NOT compiled" == done.stdout.splitlines()[-1]
 
 

@@ -267,6 +267,42 @@ def test_a_stored_call_behind_a_value_is_counted_as_not_judged(gpuless, options,
     )
 
 
+ASKS_ON_HOPPER = COPY.replace(
+    "return y",
+    "assert torch.cuda.get_device_capability()[0] != 9 or x.sum() == 0\n        return y",
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "outcome"),
+    [((), {"passed": 1}), (("--kernelperf-strict",), {"failed": 1})],
+    ids=["plain", "strict"],
+)
+def test_a_target_whose_call_asks_for_a_value_is_counted_as_not_judged(gpuless, options, outcome):
+    limits = "{'targets': ('sm_90', 'sm_80'), 'spills': 0}"
+    gpuless.write(ASKS_ON_HOPPER.format(line=GOOD, limits=limits))
+
+    result = gpuless.run_apart("--kernelperf", *options)
+
+    result.assert_outcomes(**outcome)
+    result.stdout.fnmatch_lines(
+        [
+            "INCONCLUSIVE *test_copy*sm_90*(NEEDS_VALUE)",
+            "kernelperf: 1 judged, 1 NOT judged (1 INCONCLUSIVE)",
+        ]
+    )
+
+
+def test_a_call_that_asks_for_a_value_on_all_targets_is_skipped(gpuless):
+    limits = "{'targets': ('sm_90',), 'spills': 0}"
+    gpuless.write(ASKS_ON_HOPPER.format(line=GOOD, limits=limits))
+
+    result = gpuless.run_apart("--kernelperf")
+
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["kernelperf: 0 judged, 1 NOT judged (1 INCONCLUSIVE)"])
+
+
 #: Ways to reach `copy_kernel`: its line, and what `copy` is then called as.
 OPERATORS = {
     "custom_op": '@torch.library.custom_op("ways::copy", mutates_args=())',
