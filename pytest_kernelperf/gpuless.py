@@ -89,7 +89,7 @@ class GpulessBench:
         Returns:
             The callable's output, a stand-in without content, and no records.
         """
-        output, stopped = None, None
+        outputs, stopped = [], None
         root = baselines_root(self.settings, place.path)
         limits = options.resources or ResourceLimits()
         for target in reversed(targets_for(options)):
@@ -103,13 +103,15 @@ class GpulessBench:
                 stopped = error
                 self._compiled.append(_unfollowed(case, f"within the measured call, {error}"))
                 continue
+            outputs.append(output)
             self._compiled.append(judged(compiled, limits, root))
         self._progress("")
         if stopped and not any(one.kernels for one in self._compiled):
             raise stopped
         if all(one.failure for one in self._compiled):
             raise NoValueError("no kernel was compiled, so there is no output to go on with")
-        return output, ()
+        # A target that does not compile has none.
+        return next((one for one in reversed(outputs) if one is not None), None), ()
 
     def compare(self, *args: Any, **kwargs: Any) -> tuple[Mapping[str, Any], Comparison]:
         """

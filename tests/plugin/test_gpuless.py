@@ -200,6 +200,20 @@ def test_a_kernel_that_does_not_compile_is_named_with_the_compilers_line(gpuless
     )
 
 
+def test_a_target_that_does_not_compile_leaves_the_output_of_another_to_go_on_with(gpuless):
+    source = COPY.replace(
+        "BLOCK=1024)",
+        "BLOCK=1000 if torch.cuda.get_device_capability()[0] == 9 else 1024)",
+    ).replace("kernelperf(copy, x)", "assert kernelperf(copy, x).shape == x.shape")
+    gpuless.write(source.format(line=GOOD, limits="{'targets': ('sm_90', 'sm_80'), 'spills': 0}"))
+
+    result = gpuless.run_apart("--kernelperf")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["INVALID *sm_90*(DOES_NOT_COMPILE)"])
+    result.stdout.no_fnmatch_line("*AttributeError*")
+
+
 def test_a_signature_that_cannot_be_inferred_says_how_to_give_it(gpuless):
     source = COPY.format(line=GOOD, limits="{'targets': 'sm_80'}")
     gpuless.write(source.replace("(x, y, x.numel(), BLOCK", "(x, y, object(), BLOCK"))
