@@ -142,13 +142,28 @@ def _worse(before: Sequence[Kernel], after: Sequence[Kernel]) -> Iterator[Resour
 
 
 def _crowded(before: Sequence[Kernel], after: Sequence[Kernel]) -> Iterator[ResourceReason]:
-    pairs = list(zip(before, after, strict=True))
+    pairs = [
+        (old, new)
+        for old, new in zip(before, after, strict=True)
+        if not _is_tuned_otherwise(old, new)
+    ]
     if any((new.warps_per_sm or 0) < (old.warps_per_sm or 0) for old, new in pairs):
         yield ResourceReason.LOWER_OCCUPANCY
     # Where shared memory limits the warps already, they stay; what follows may not.
     registers = [(old.registers or 0, new.registers or 0) for old, new in pairs]
     if any(now > _FREE_REGISTERS and now >= _MANY_MORE * was > 0 for was, now in registers):
         yield ResourceReason.MORE_REGISTERS
+
+
+def _is_tuned_otherwise(old: Kernel, new: Kernel) -> bool:
+    """
+    Return whether the autotuner chose otherwise: its choices trade registers for warps on purpose.
+
+    A constant that is not the autotuner's was changed by hand, and then all is compared.
+    """
+    names = {*old.constants, *new.constants}
+    changed = {name for name in names if old.constants.get(name) != new.constants.get(name)}
+    return bool(changed) and changed <= set(new.tuned)
 
 
 def _total(kernels: Sequence[Kernel], name: str) -> int:

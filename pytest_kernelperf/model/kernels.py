@@ -30,6 +30,7 @@ class Kernel:
         grid: Blocks along x, y, z.
         constants: Compile-time constants, the tile among them: name to value as text.
         compiler: "triton 3.6.0, ptxas 12.8.93".
+        tuned: Those of `constants` that Triton's autotuner chooses, anew in every process.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Kernel:
     grid: tuple[int, ...] = ()
     constants: Mapping[str, str] = field(default_factory=dict)
     compiler: str = ""
+    tuned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

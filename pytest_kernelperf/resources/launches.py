@@ -29,12 +29,14 @@ class Launch:
         grid: Blocks along x, y, z.
         constants: Compile-time constants by name.
         log: What ptxas said, if it ran just now and was listened to.
+        tuned: Names of constants that an autotuner chose, or that follow from its choice.
     """
 
     compiled: Any
     grid: tuple[int, ...]
     constants: dict[str, Any]
     log: str = ""
+    tuned: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -52,11 +54,17 @@ def watch_launches(*, compiling: bool = False) -> Iterator[list[Launch]]:
     Raises:
         ResourcesUnavailableError: If `compiling` and a kernel does not compile.
     """
+    from triton.runtime.autotuner import Autotuner
     from triton.runtime.jit import JITFunction
 
     seen: list[Launch] = []
     repeats: Counter[Any] = Counter()
-    original = JITFunction.run
+    original, tune = JITFunction.run, Autotuner.run
+    tuned: dict[Any, tuple[str, ...]] = {}
+
+    def run_tuned(self: Any, *args: Any, **kwargs: Any) -> Any:
+        tuned[self.base_fn] = _chosen_by(self)
+        return tune(self, *args, **kwargs)
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         log = ""
@@ -67,7 +75,8 @@ def watch_launches(*, compiling: bool = False) -> Iterator[list[Launch]]:
         if warmup or not hasattr(compiled, "asm"):
             return compiled
         named = {**dict(zip(self.arg_names, args, strict=False)), **kwargs}
-        launch = Launch(compiled, _sizes(grid, named), _constants(self, compiled, named), log)
+        constants = _constants(self, compiled, named)
+        launch = Launch(compiled, _sizes(grid, named), constants, log, tuned.get(self.fn, ()))
         seen.append(launch)
         repeats[compiled.hash, launch.grid] += 1
         if not compiling and (max(repeats.values()) > 2 or len(seen) >= _MAX_LAUNCHES):
@@ -75,11 +84,11 @@ def watch_launches(*, compiling: bool = False) -> Iterator[list[Launch]]:
         return compiled
 
     def stop() -> None:
-        JITFunction.run = original
+        JITFunction.run, Autotuner.run = original, tune
         if not compiling:
             _show_watcher(False)
 
-    JITFunction.run = run
+    JITFunction.run, Autotuner.run = run, run_tuned
     if not compiling:
         _show_watcher(True)
     try:
@@ -142,6 +151,17 @@ def _why(function: Any, error: Exception) -> str:
 def _sizes(grid: Any, named: dict[str, Any]) -> tuple[int, ...]:
     sizes = grid(named) if callable(grid) else grid
     return tuple(int(size) for size in sizes)
+
+
+def _chosen_by(autotuner: Any) -> tuple[str, ...]:
+    """
+    Return the constants that differ between an autotuner's configurations, or derive from those.
+    """
+    choices = [config.all_kwargs() for config in autotuner.configs]
+    names = {name for choice in choices for name in choice}
+    chosen = {name for name in names if len({str(one.get(name)) for one in choices}) > 1}
+    derived = getattr(autotuner.fn, "values", {})  # Of @triton.heuristics below it.
+    return tuple(sorted({*chosen, *derived})) if chosen else ()
 
 
 def _constants(function: Any, compiled: Any, named: dict[str, Any]) -> dict[str, Any]:

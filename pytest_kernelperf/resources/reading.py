@@ -68,6 +68,7 @@ def read_kernel(launch: Launch) -> Kernel:
         grid=launch.grid,
         constants={name: str(value) for name, value in sorted(launch.constants.items())},
         compiler=words["compiler"],
+        tuned=launch.tuned,
     )
 
 

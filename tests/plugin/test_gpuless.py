@@ -406,6 +406,20 @@ def test_an_autotuned_kernel_is_compiled_as_stored_or_else_as_its_first_choice(g
     like_the_card.stdout.no_fnmatch_line("*is autotuned*")
 
 
+def test_what_the_autotuner_chooses_is_marked_in_the_stored_kernel(gpuless):
+    derived = """@triton.heuristics({{"EVEN": lambda args: args["n"] % args["BLOCK"] == 0}})
+    @triton.jit"""
+    source = TUNED.replace("@triton.jit", derived)
+    source = source.replace("BLOCK: tl.constexpr", "BLOCK: tl.constexpr, EVEN: tl.constexpr")
+    gpuless.write(source.format(line=GOOD, limits="{'targets': 'sm_80'}"))
+
+    gpuless.run_apart("--kernelperf-update").assert_outcomes(passed=1)
+
+    (file,) = (gpuless.path / "baselines").rglob("*.json")
+    ((kernel,),) = json.loads(file.read_text())["kernels"].values()
+    assert ["BLOCK", "EVEN", "num_warps"] == kernel["tuned"]
+
+
 def test_without_kernelperf_nothing_is_compiled(gpuless):
     gpuless.write(
         COPY.format(line=GOOD, limits="{}").replace("resources=", "requires='cuda', resources=")

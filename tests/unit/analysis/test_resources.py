@@ -130,6 +130,36 @@ def test_registers_that_cost_no_warps_or_grew_by_less_than_half_are_only_told(be
     assert "CODE_CHANGED" == judged(replace(CHANGED, registers=after), stored=stored).reason
 
 
+@pytest.mark.parametrize(
+    ("tuned", "reason"),
+    [((), "LOWER_OCCUPANCY"), (("num_warps",), "LOWER_OCCUPANCY"), (("BLOCK",), "CODE_CHANGED")],
+    ids=["by hand", "by hand, in a tuned kernel", "by the autotuner"],
+)
+def test_another_tile_is_only_told_where_the_autotuner_chose_it(tuned, reason):
+    stored = replace(KERNEL, constants={"BLOCK": "128", "num_warps": "8"})
+    crowded = {"code_hash": "bbbb", "registers": 240, "warps_per_sm": 8, "tuned": tuned}
+    other = replace(stored, **crowded, constants={"BLOCK": "256", "num_warps": "8"})
+
+    verdict = judged(other, stored=(stored,))
+
+    assert reason == verdict.reason
+    assert "constants: BLOCK 128 -> 256" in verdict.sentence
+
+
+def test_what_else_the_autotuner_chose_is_judged_by_its_spills():
+    stored = replace(KERNEL, constants={"BLOCK": "128"})
+    other = replace(CHANGED, constants={"BLOCK": "256"}, tuned=("BLOCK",), spills=16)
+
+    assert "NEW_SPILLS" == judged(other, stored=(stored,)).reason
+
+
+def test_an_autotuned_kernel_with_the_stored_constants_is_judged_by_its_warps():
+    stored = replace(KERNEL, constants={"BLOCK": "128"})
+    slower = replace(stored, code_hash="bbbb", tuned=("BLOCK",), warps_per_sm=8)
+
+    assert "LOWER_OCCUPANCY" == judged(slower, stored=(stored,)).reason
+
+
 def test_a_test_that_could_not_be_followed_is_not_judged():
     verdict = judge_unfollowed(CASE, "the value of a GPU tensor was asked for")
 
