@@ -127,7 +127,8 @@ class Noise:
             timer: "device", "launch" or "wall".
             percentile: Between 0 and 100.
             baseline: At least one process.
-            other_card: Whether the candidate was measured on a card that the baseline lacks.
+            other_card: Whether the candidate was measured on a card that the baseline lacks, or
+                on its cards in other shares.
         """
         time_us = time_us_of(baseline)
         key = (timer, percentile, time_scale(time_us))

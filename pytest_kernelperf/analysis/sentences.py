@@ -57,6 +57,7 @@ class Story:
     candidate_processes: int = 0
     agreeing: int = 0
     other_card: bool = False
+    other_shares: bool = False
     samples: int = 0
     elsewhere: Sequence[str] = ()
 
@@ -262,6 +263,12 @@ def _margin_note(story: Story) -> str:
 
 
 def _card_note(story: Story) -> str:
+    if story.other_shares:
+        return (
+            "The baseline has rounds of the same cards, but in other shares, and cards of one "
+            "model differ by up to 2 %: the interval allows for that. Judge each card's processes "
+            "by themselves to compare each card with its own."
+        )
     if not story.other_card:
         return ""
     return (

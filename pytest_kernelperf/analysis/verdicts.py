@@ -5,8 +5,10 @@ From a measurement and its baseline to verdicts: gathers findings, has them deci
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from pytest_kernelperf.analysis.change import ChangeEstimate, estimate_change
 from pytest_kernelperf.analysis.comparability import Difference, find_difference
@@ -55,12 +57,15 @@ class _Sides:
 
     Attributes:
         baseline: Processes of this card; of all cards where it has none; empty without a baseline.
+        other_card: The candidate was measured on a card that the baseline lacks.
+        other_shares: Both know the same cards, in other shares: their difference is in the change.
         difference: What forbids comparing them.
     """
 
     measurement: Measurement
     baseline: tuple[Process, ...]
     other_card: bool
+    other_shares: bool
     difference: Difference | None
     seen: Circumstances
     limits: Limits
@@ -172,12 +177,18 @@ def _prepare(
         measurement=measurement,
         baseline=chosen,
         other_card=bool(chosen) and not is_known,
+        other_shares=is_known and _shares(measurement.processes) != _shares(own),
         difference=difference,
         seen=gather(measurement.processes, chosen),
         limits=limits,
         noise=noise,
         elsewhere=elsewhere,
     )
+
+
+def _shares(processes: Sequence[Process]) -> dict[str, Fraction]:
+    counts = Counter(each.environment.card for each in processes)
+    return {card: Fraction(count, len(processes)) for card, count in counts.items()}
 
 
 def _row(
@@ -241,6 +252,7 @@ def _story(sides: _Sides, row: _Row, status: Status, reason: str) -> Story:
         candidate_processes=row.candidate_processes,
         agreeing=compared.agreeing if compared else 0,
         other_card=sides.other_card,
+        other_shares=sides.other_shares,
         samples=_samples(sides.measurement),
         elsewhere=sides.elsewhere,
     )
@@ -262,7 +274,8 @@ def _compare(
 ) -> _Compared:
     timer = sides.measurement.case.regime
     baseline_us = time_us_of(baseline)
-    parts = sides.noise.components(timer, percentile, baseline, other_card=sides.other_card)
+    cards_count = sides.other_card or sides.other_shares
+    parts = sides.noise.components(timer, percentile, baseline, other_card=cards_count)
     change = estimate_change(candidate, baseline, parts)
     asked = sides.limits.max_regression.get(percentile)
     margin = default_margin(timer, percentile, baseline, parts)

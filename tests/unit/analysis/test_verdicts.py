@@ -407,6 +407,35 @@ def test_one_unknown_card_among_the_candidates_is_judged_with_the_card_term() ->
     assert Status.REGRESSED is judged(a_measurement(*known, *alone), a_reference(sd=0.001)).status
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [((9, 1), (1, 9)), ((1, 9), (9, 1)), ((1, 5), (5, 1))]
+)
+def test_the_same_cards_in_other_shares_are_judged_with_the_card_term(
+    before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    """
+    Two cards 2.3 % apart and unchanged code: what differs is how often each was measured.
+    """
+
+    def on_both(counts: tuple[int, int]) -> tuple[Process, ...]:
+        cards = (("GPU-1", 20.0, counts[0]), ("GPU-2", 20.46, counts[1]))
+        return tuple(
+            a_process(level * (1 + 0.0005 * index), name=f"{card} {index}", card=card)
+            for card, level, count in cards
+            for index in range(count)
+        )
+
+    stored = replace(a_reference(), processes=on_both(before))
+
+    other_shares = judged(a_measurement(*on_both(after)), stored)
+    same_shares = judged(a_measurement(*on_both(before)), stored)
+
+    assert Status.UNCHANGED is other_shares.status
+    assert "in other shares" in other_shares.sentence
+    assert other_shares.margin > 2 * same_shares.margin
+    assert "in other shares" not in same_shares.sentence
+
+
 def test_memory_bound_kernels_regress_although_the_clock_fell_a_little() -> None:
     verdict = judged(slower(0.05, 3, clock_mhz=1960.0), a_reference())
 
