@@ -294,9 +294,34 @@ class Ledger:
             if not recorded:
                 continue
             try:
-                self._changes.extend(Gate(root).update(recorded, mode).changes)
+                changes = Gate(root).update(recorded, mode).changes
             except KernelPerfError as error:
                 self._complain(error)
+                continue
+            self._changes.extend(changes)
+            self.errors.extend(self._not_accepted(recorded, changes))
+
+    def _not_accepted(
+        self, recorded: Iterable[Recorded], changes: Iterable[Change]
+    ) -> Iterable[str]:
+        """
+        Say which regressions passed because they were to be stored, and then were not.
+        """
+        refused = {(one.case.file, one.case.key) for one in changes if one.action == "refused"}
+        for one in recorded:
+            case = one.measurement.case
+            passed = [
+                f"P{each.percentile:g}"
+                for each in one.verdicts
+                if each.judged
+                and each.status is Status.REGRESSED
+                and not fails(each, self._settings)
+            ]
+            if one.body_passed and passed and (case.file, case.key) in refused:
+                yield (
+                    f"{case.label} ({case.timer}): {listed(passed)} REGRESSED and not stored, so "
+                    "not accepted: its update was refused, for the reason given there"
+                )
 
     def _update_resources(self) -> None:
         from pytest_kernelperf.compiled import update_resources

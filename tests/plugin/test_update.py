@@ -97,6 +97,38 @@ def test_an_accepted_regression_that_misses_its_target_fails_and_is_not_stored(p
     assert before == project.baseline_text()
 
 
+def test_an_accepted_regression_that_is_not_stored_fails_the_run(project):
+    """
+    P50 is clearly slower, P99 too uncertain to store: then nothing is stored, nothing accepted.
+    """
+    project.write(
+        """
+        from pytest_kernelperf import kernel_perf
+
+        @kernel_perf(percentiles=[50, 99], timer="launch", max_regression={50: 0.02, 99: 0.20})
+        def test_it(kernelperf):
+            kernelperf(abs, -1)
+        """
+    )
+    for _ in range(5):
+        project.run("--kernelperf-update")
+    before = project.baseline_text()
+    project.times(12.0)
+
+    result = project.run(
+        *("--kernelperf-update", "--kernelperf-accept-regressions"),
+        *("--kernelperf-processes", "3", "--kernelperf-json", "run.json"),
+    )
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["refused *P99 INCONCLUSIVE*", "kernelperf: ERROR: test_it*P50 REGRESSED*not stored*"]
+    )
+    assert before == project.baseline_text()
+    assert project.read_json()["exit_failed"]
+
+
 def test_an_improvement_moves_the_reference(baselined):
     baselined.times(7.0)
 
