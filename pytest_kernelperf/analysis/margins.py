@@ -5,7 +5,6 @@ The margin: how much slower is too slow, where a test does not say so itself.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
 
 from scipy import special
@@ -54,7 +53,7 @@ _GOALS = {
 _CAP_CENTER = 0.05
 _CAP_FLOORS = 3.0
 # Nobody measures more processes than this to settle one verdict.
-_MOST_PROCESSES = 100
+_MOST_PROCESSES = 30
 # 95 % on one side.
 _FOUND = 1.645
 # What is promised of a slowdown holds for baselines whose noise was estimated too small, but one
@@ -157,15 +156,14 @@ def settled_by(
         parts: What the baseline's scatter is made of.
 
     Returns:
-        None if even a hundred leave the interval on the margin.
+        None if even thirty leave the interval on the margin.
     """
     distance = abs(math.log1p(change) - math.log1p(margin))
+    # One after the other: where a session's few degrees of freedom come to weigh more than the
+    # processes' many, the interval widens again.
     totals = range(processes + 1, _MOST_PROCESSES + 1)
-    # From two on, more processes only narrow the interval.
-    at = bisect_right(
-        totals, -distance, key=lambda n: -half_width(expected_error(baseline, parts, n), n)
-    )
-    return totals[at] if at < len(totals) else None
+    widths = ((n, half_width(expected_error(baseline, parts, n), n)) for n in totals)
+    return next((n for n, width in widths if width < distance), None)
 
 
 def floor_margin(timer: str, percentile: float, *, one_session: bool = False) -> float:

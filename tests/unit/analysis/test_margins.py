@@ -125,13 +125,25 @@ def test_no_fewer_processes_would_settle_it(sd: float, processes: int) -> None:
     By trying one after the other.
     """
     parts = parts_of(sd)
-    widths = {n: half_width(expected_error(FIVE, parts, n), n) for n in range(processes + 1, 101)}
+    widths = {n: half_width(expected_error(FIVE, parts, n), n) for n in range(processes + 1, 31)}
 
     for change in np.linspace(0.0, 0.03, 31):
         distance = abs(math.log1p(change) - math.log1p(0.01))
         expected = next((n for n, width in widths.items() if width < distance), None)
 
         assert expected == settled_by(change, 0.01, processes, FIVE, parts)
+
+
+def test_what_settles_it_is_found_although_still_more_processes_would_widen_the_interval() -> None:
+    """
+    What a session adds is known by two degrees of freedom: the less else there is, the fewer count.
+    """
+    parts = Components(Prior(1e-6, 4), session=Prior(1e-6, 2))
+    widths = [half_width(expected_error(FIVE, parts, n), n) for n in (3, 4, 30)]
+    change = math.expm1(math.log1p(0.01) + 0.0054)
+
+    assert widths[1] < 0.0054 < min(widths[0], widths[2])
+    assert 4 == settled_by(change, 0.01, 1, FIVE, parts)
 
 
 @pytest.mark.parametrize(
