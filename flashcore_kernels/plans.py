@@ -22,6 +22,7 @@ MAX_PLANS = 4096
 MAX_VARIANTS = 8
 
 Key = tuple[Any, ...]
+_SCALES = (float, int, type(None))
 
 
 class Plans:
@@ -52,6 +53,9 @@ class Plans:
             return_lse: Likewise.
         """
         if not type(q) is type(k) is torch.Tensor:
+            return ()
+        # A key equals one of other types (1 == True, float32(0.5) == 0.5), which the checks refuse.
+        if type(causal) is not bool or not isinstance(scale, _SCALES):
             return ()
         return self.by_key.get(plan_key(q, k, causal, scale, out, return_lse), ())
 

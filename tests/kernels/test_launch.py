@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import triton
@@ -180,6 +181,24 @@ def test_a_scale_that_is_a_tensor_is_never_read(monkeypatch, recorded):
     _forward(*inputs, False, 0.5, 0, None, False, plan_key=key)
 
     assert _repeated(*inputs, False, torch.tensor(0.5), None, False) is None
+
+
+@only_known_triton
+@pytest.mark.parametrize("wrong", [{"causal": 1}, {"scale": np.float32(0.5)}])
+def test_an_argument_of_a_wrong_type_finds_no_plan_of_an_equal_one(monkeypatch, recorded, wrong):
+    """It is refused whatever was called before."""
+    inputs = make_inputs()
+    monkeypatch.setattr(forward, "launch", lambda *args: make_handle(recorded))
+    key = plan_key(*inputs[:2], True, 0.5, None, False)
+    _forward(*inputs, True, 0.5, 0, None, False, plan_key=key)
+    right = {"causal": True, "scale": 0.5}
+    assert key == plan_key(*inputs[:2], *(right | wrong).values(), None, False)
+
+    with pytest.raises(TypeError, match="is not a"):
+        public_attention(*inputs, **(right | wrong))
+
+    public_attention(*inputs, **right)
+    assert len(recorded) == 1
 
 
 @only_known_triton
