@@ -70,6 +70,7 @@ def _unfit(trial: Trial, job: Job) -> Taken:
 
 def _plan(lanes: Sequence[Lane], trials: Mapping[str, Trial], job: Job, card: Card) -> Plan:
     footprints = [trial.footprint_bytes for trial in trials.values() if trial.footprint_bytes]
+    largest = max(lanes, key=lambda lane: trials[lane.name].copy_bytes)
     return choose_plan(
         job.case.timer,
         max(trial.estimate_us for trial in trials.values()),
@@ -81,7 +82,8 @@ def _plan(lanes: Sequence[Lane], trials: Mapping[str, Trial], job: Job, card: Ca
         cold=job.case.l2 == "cold",
         rewrites=any(lane.guard.rewrites for lane in lanes),
         job=job,
-        copy_bytes=max(trial.copy_bytes for trial in trials.values()),
+        fn=largest.subject.fn,
+        copy_bytes=trials[largest.name].copy_bytes,
     )
 
 

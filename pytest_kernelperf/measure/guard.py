@@ -203,7 +203,7 @@ class Guard:
             cuda, device = sys.modules["torch"].cuda, self.shape.device
             kept = cuda.memory_reserved(device) - cuda.memory_allocated(device)
             free_bytes = cuda.mem_get_info(device)[0] + kept
-            refuse_too_large(1, tensors.copy_bytes(*self._source), free_bytes)
+            refuse_too_large(1, tensors.copy_bytes(*self._source), free_bytes, self.subject.fn)
 
     def _call(self, poisoned: Path | None = None) -> tuple[Any, Call]:
         """

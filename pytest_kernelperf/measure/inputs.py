@@ -11,13 +11,9 @@ from typing import Any
 from pytest_kernelperf.measure import tensors
 from pytest_kernelperf.measure.card import Card
 from pytest_kernelperf.measure.guard import Guard
-from pytest_kernelperf.measure.plan import refuse_too_large
+from pytest_kernelperf.measure.plan import LATER_COPY_SHARE, refuse_too_large
 from pytest_kernelperf.measure.subject import Subject
 from pytest_kernelperf.model import Problem
-
-#: Of the free memory, that copies may take; the callable needs the rest for its outputs. The plan
-#: keeps to 40 %; this second look, just before copying, allows for what was allocated since.
-_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,8 @@ class InputSets:
         self._called = 0
         self.footprint_bytes = tensors.footprint_bytes(args, kwargs)
         self.copy_bytes = tensors.copy_bytes(args, kwargs)
-        refuse_too_large(count, self.copy_bytes, card.free_bytes(), share=_SHARE)
+        free_bytes, fn = card.free_bytes(), lane.subject.fn
+        refuse_too_large(count, self.copy_bytes, free_bytes, fn, share=LATER_COPY_SHARE)
         self._sets = [tensors.copy_call(args, kwargs) for _ in range(count)]
         for copied in self._sets:
             lane.guard.restore(*copied)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pytest_kernelperf.errors import SubjectError
-from pytest_kernelperf.measure.subject import Job
+from pytest_kernelperf.measure.subject import Job, name_of
 from pytest_kernelperf.model import Plan
 
 #: Nodes enqueued behind the blocker; the launch queue holds about 1024 and must never run full.
@@ -29,6 +29,8 @@ BURST_US = 5000.0
 MIN_BURST = 5
 #: Copies leave most of the memory to the callable's own outputs and the allocator's slack.
 COPY_SHARE = 0.4
+#: The look just before copying allows for what was allocated since the plan was made.
+LATER_COPY_SHARE = 0.5
 #: Reuse distance beyond which no line of an input set is still in the L2 cache.
 L2_TIMES = 2
 DEFAULT_MAX_TIME_S = 5.0
@@ -72,6 +74,7 @@ def choose_plan(
     cold: bool,
     rewrites: bool,
     job: Job,
+    fn: object,
     copy_bytes: int | None = None,
 ) -> Plan:
     """
@@ -87,6 +90,7 @@ def choose_plan(
         cold: Input sets rotate so that none of them is still in the L2 cache.
         rewrites: Arguments are restored before each call, so a set is used once per sample.
         job: Explicit wishes, the pinned plan, the time limit.
+        fn: The callable that takes the most memory, for messages.
         copy_bytes: Memory that one set of copies takes, where that is not the footprint.
 
     Raises:
@@ -95,12 +99,12 @@ def choose_plan(
     copy_bytes = footprint_bytes if copy_bytes is None else copy_bytes
     if job.pinned is not None:
         plan = _with_wishes(job.pinned, job)
-        refuse_too_large(plan.input_sets, copy_bytes, free_bytes)
+        refuse_too_large(plan.input_sets, copy_bytes, free_bytes, fn)
         return plan
     calls, burst = _calls(timer, estimate_us, nodes_per_call)
     sets_wanted = L2_TIMES * l2_bytes // footprint_bytes + 1 if cold and footprint_bytes else 1
     sets = max(1, min(sets_wanted, _most_sets(timer, calls, burst)))
-    refuse_too_large(sets, copy_bytes, free_bytes)
+    refuse_too_large(sets, copy_bytes, free_bytes, fn)
     if rewrites and timer != "wall":
         calls, burst, sets = _once_per_set(calls, burst, sets, copy_bytes, free_bytes)
     gap_us = 0.0 if timer == "wall" or job.case.pace == "sustained" else GAP_US
@@ -223,7 +227,7 @@ def _with_wishes(plan: Plan, job: Job) -> Plan:
 
 
 def refuse_too_large(
-    sets: int, copy_bytes: int, free_bytes: int, *, share: float = COPY_SHARE
+    sets: int, copy_bytes: int, free_bytes: int, fn: object, *, share: float = COPY_SHARE
 ) -> None:
     """
     Refuse copies that would not fit, before the allocator does.
@@ -234,7 +238,7 @@ def refuse_too_large(
     if sets * copy_bytes <= share * free_bytes:
         return
     raise SubjectError(
-        f"the copies of the tensor arguments do not fit: {sets} set(s) of "
+        f"the copies of the tensor arguments of {name_of(fn)} do not fit: {sets} set(s) of "
         f"{copy_bytes / 2**20:.1f} MiB are needed, expected at most {share:.0%} of the "
         f"{free_bytes / 2**20:.1f} MiB of free device memory; use smaller inputs or l2='warm', or "
         "free memory before measuring"

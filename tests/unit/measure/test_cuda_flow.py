@@ -582,13 +582,36 @@ def test_a_problem_of_one_callable_stops_the_others_before_they_start(simulation
     assert "HIDDEN_WORK" == taken["idle"].problem.code
 
 
+def test_the_callable_whose_copies_do_not_fit_is_named(simulation):
+    """
+    Its copies would fit alone, but each of two callables has half of the memory.
+    """
+
+    def large(x):
+        simulation.work("large", 3.0)
+        return x + 1
+
+    subjects = {
+        "small": Subject(add(simulation).fn, (torch.arange(8.0),)),
+        "large": Subject(large, (torch.zeros(MIB),)),
+    }
+    guards = {name: Guard(subject) for name, subject in subjects.items()}
+    assert [None, None] == [guard.learn() for guard in guards.values()]
+    simulation.free_bytes = 18 * MIB
+
+    with pytest.raises(SubjectError, match=r"large do not fit: .*40% of the 9\.0 MiB"):
+        cuda.take(subjects, guards, job("device"), lambda _: None)
+
+
 def test_copies_that_do_not_fit_are_refused_with_numbers(simulation):
     simulation.free_bytes = MIB
     subject = Subject(add(simulation).fn, (torch.zeros(MIB),))
     guard = Guard(subject)
     assert guard.learn() is None
 
-    with pytest.raises(SubjectError, match=r"4\.5 MiB.*50% of the 1\.0 MiB"):
+    with pytest.raises(
+        SubjectError, match=r"add\..*fn do not fit: .* 4\.5 MiB.*50% of the 1\.0 MiB"
+    ):
         cuda.take({"": subject}, {"": guard}, job("device"), lambda _: None)
 
 

@@ -36,6 +36,7 @@ def plan(timer: str, estimate_us: float, footprint_mib: float = 0.0, **options: 
         "free_bytes": FREE,
         "cold": True,
         "rewrites": False,
+        "fn": abs,
     }
     card |= options
     return choose_plan(
@@ -106,7 +107,9 @@ def test_a_plan_fits_its_callable(why: str, made: Plan, expected: Plan) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"pinned": replace(PINNED, input_sets=1)}])
 def test_copies_that_do_not_fit_are_refused_with_numbers(options: dict[str, Any]) -> None:
-    with pytest.raises(SubjectError, match=r"1 set\(s\) of 41\.0 MiB.*40% of the 100\.0 MiB"):
+    with pytest.raises(
+        SubjectError, match=r"of abs do not fit: 1 set\(s\) of 41\.0 MiB.*40% of the 100\.0 MiB"
+    ):
         plan("device", 10, 41, cold=False, free_bytes=100 * MIB, **options)
 
 
@@ -195,6 +198,7 @@ def test_a_sustained_pace_has_no_gaps_and_more_samples():
         free_bytes=FREE,
         cold=True,
         rewrites=False,
+        fn=abs,
         job=sustained,
     )
 
