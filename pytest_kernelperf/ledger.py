@@ -49,9 +49,12 @@ class Ledger:
         self._writer: RunWriter | None = None
         self._changes: list[Change] = []
         self._ran: set[str] = set()
+        self._uncollected: set[str] = set()
         self._failed: dict[str, None] = {}
         self._has_failed = False
         self.selected: tuple[str, ...] = ()
+        #: Set while the process that knows what is selected, a worker of xdist, has not told it.
+        self.awaits_selected = False
         self.warnings: list[str] = []
         self.errors: list[str] = []
         self.interrupted = False
@@ -114,13 +117,14 @@ class Ledger:
         """
         Take note that pytest reports a test as failed, whatever failed in it and when.
         """
-        if nodeid in self._ran or nodeid in self.selected:
-            self._failed[nodeid] = None
+        # Which tests were to measure may be told later than that one of them failed.
+        self._failed[nodeid] = None
 
     def note_uncollected(self, nodeid: str) -> None:
         """
         Take note that something could not be collected: what it would have measured is missing.
         """
+        self._uncollected.add(nodeid)
         self._failed[nodeid] = None
 
     def cut_off(self) -> None:
@@ -138,6 +142,9 @@ class Ledger:
             has_failed: Whether pytest itself ends with a status of failure.
         """
         self._has_failed = has_failed
+        if not self.awaits_selected:
+            concerned = {*self.selected, *self._ran, *self._uncollected}
+            self._failed = {nodeid: None for nodeid in self._failed if nodeid in concerned}
         rest = self._not_run()
         if rest:
             self.warnings.append(f"stopped early, {len(rest)} not measured: {listed(rest)}")
@@ -231,7 +238,8 @@ class Ledger:
     def _close_record(self) -> None:
         if self._settings.record is not None:
             writer = self._opened(self._settings.record)
-            writer.close(complete=not self._not_run(), failed=self._failed_unseen())
+            is_complete = not (self.awaits_selected or self._not_run())
+            writer.close(complete=is_complete, failed=self._failed_unseen())
 
     def _failed_unseen(self) -> tuple[str, ...]:
         """

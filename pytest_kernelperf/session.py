@@ -179,6 +179,7 @@ class MeasuringRun:
         Tell a worker of pytest-xdist how pytest was started.
         """
         node.workerinput[_WORKER_KEY] = [str(one) for one in self.config.invocation_params.args]
+        self.ledger.awaits_selected = True
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -186,8 +187,11 @@ class MeasuringRun:
         Take what a worker of pytest-xdist says about the whole run.
         """
         output = getattr(node, "workeroutput", None) or {}
-        selected, warnings = output.get(_WORKER_KEY, ((), ()))
-        self.ledger.selected = tuple(selected) or self.ledger.selected
+        if _WORKER_KEY not in output:  # It crashed.
+            return
+        selected, warnings = output[_WORKER_KEY]
+        self.ledger.awaits_selected = False
+        self.ledger.selected = tuple(selected)
         self.ledger.warnings.extend(one for one in warnings if one not in self.ledger.warnings)
 
     @pytest.hookimpl(wrapper=True)

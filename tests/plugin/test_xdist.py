@@ -79,3 +79,36 @@ def test_with_one_worker_what_did_not_run_is_named(project_of_two):
 
     assert result.ret != pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["kernelperf: stopped early, 1 not measured: *test_last"])
+
+
+CRASHING = """
+    import os
+
+    def test_a(kernelperf): kernelperf(abs, -1)
+    def test_plain(): assert not os.environ
+    def test_b(kernelperf): os._exit(3)
+    def test_c(kernelperf): kernelperf(abs, -1)
+"""
+
+
+def test_a_worker_that_crashes_leaves_a_record_that_was_cut_off(project):
+    project.write(CRASHING)
+    files = ("--kernelperf-record", "run.jsonl", "--kernelperf-json", "run.json")
+    run = ("-p", "xdist", "-n", "1", "--max-worker-restart=0")
+
+    result = project.run_apart(*run, "--kernelperf", *files)
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert not project.read_run().complete
+    assert "test_it.py::test_b" in project.read_json()["failed_tests"]
+
+
+def test_a_worker_that_takes_over_from_a_crashed_one_tells_what_was_to_measure(project):
+    project.write(CRASHING)
+    files = ("--kernelperf-record", "run.jsonl", "--kernelperf-json", "run.json")
+
+    result = project.run_apart("-p", "xdist", "-n", "1", "--kernelperf", *files)
+
+    assert len(project.read_run().recorded) == 2
+    assert project.read_json()["failed_tests"] == ["test_it.py::test_b"]
+    result.stdout.fnmatch_lines(["kernelperf: stopped early, 1 not measured: *test_b"])
