@@ -52,21 +52,25 @@ class PairedRun:
     Pair by pair the side that begins changes: before, after, after, before, and so on.
 
     Args:
-        launch: How this pytest was started.
+        launch: Returns how this pytest was started, with the sources that it has imported so far.
         other: The side to compare with.
         demand: How much it may take.
         progress: Told who measures.
     """
 
     def __init__(
-        self, launch: Launch, other: OtherSide, demand: Demand, progress: Callable[[str], None]
+        self,
+        launch: Callable[[], Launch],
+        other: OtherSide,
+        demand: Demand,
+        progress: Callable[[str], None],
     ) -> None:
         self._launches = {_AFTER: launch}
         self._other = other
         self._demand = demand
         self._progress = progress
         self._pool = Pool(
-            lambda number: self._launches[_AFTER if number % 2 else _BEFORE], demand.limit_s
+            lambda number: self._launches[_AFTER if number % 2 else _BEFORE](), demand.limit_s
         )
         self._there: frozenset[str] = frozenset()
         self._budget = Budget(demand.budget_s)
@@ -101,7 +105,9 @@ class PairedRun:
 
         waiting()
         try:
-            self._launches[_BEFORE] = self._other.make(self._launches[_AFTER], waiting)
+            # Its sources are the revision's own.
+            there = replace(self._other.make(self._launches[_AFTER](), waiting), sources={})
+            self._launches[_BEFORE] = lambda: there
             # All that the first look needs at once: together they import as long as one alone.
             self._pool.start(_numbers_of(range(1, self._wanted((), 0) + 1)), waiting)
         finally:
@@ -110,7 +116,7 @@ class PairedRun:
         found = _checked(before, selected, self._other.revision)
         self._there = frozenset(found.measured)
         # A test that was named becomes its file there: the others in it were not asked for.
-        all_asked = not any("::" in one for one in self._launches[_AFTER].args)
+        all_asked = not any("::" in one for one in self._launches[_AFTER]().args)
         beside = after.measured if isinstance(after, Collected) and all_asked else found.measured
         return [f"compared with {name}", *_one_sided(name, selected, found, beside)]
 

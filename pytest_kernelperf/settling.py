@@ -44,9 +44,7 @@ class Settling:
         self._launch = launch
         self._progress = progress
         self._sources: dict[str, str] = {}
-        self._pool = Pool(
-            lambda number: replace(launch, sources=self._sources), settings.hang_timeout_s
-        )
+        self._pool = Pool(lambda number: self._launch_as_now(), settings.hang_timeout_s)
         self._escalation: Escalation | None = None
         self._paired: PairedRun | None = None
 
@@ -61,7 +59,7 @@ class Settling:
         if settings.against:
             other = OtherSide(find_revision(settings.against, root), root, settings.build or "")
             demand = Demand(settings.processes, settings.budget_s, settings.hang_timeout_s)
-            self._paired = PairedRun(self._launch, other, demand, self._progress)
+            self._paired = PairedRun(self._launch_as_now, other, demand, self._progress)
 
     @property
     def against(self) -> Against | None:
@@ -139,6 +137,9 @@ class Settling:
         self._workers().stop()
         if self._paired is not None:
             self._paired.close()
+
+    def _launch_as_now(self) -> Launch:
+        return replace(self._launch, sources=self._sources)
 
     def _workers(self) -> Workers:
         return self._config.stash.get(WORKERS, self._pool)

@@ -334,6 +334,33 @@ def test_a_pair_that_a_crash_spoils_is_left_out(repository):
     assert any("pair 2 is left out: worker 5 was lost" in note for note in one.measurement.notes)
 
 
+def test_pairs_whose_working_tree_was_edited_during_the_run_are_left_out(repository):
+    (repository.path / "kernels.py").write_text("def kernel(x):\n    return abs(x)\n")
+    repository.project.write(
+        """
+        import os
+        from pathlib import Path
+        from kernels import kernel
+
+        def test_kernel(kernelperf):
+            kernelperf(kernel, -1)
+            if "KERNELPERF_PROCESS" not in os.environ:
+                file = Path(__file__).with_name("kernels.py")
+                file.write_text(file.read_text() + "# edited\\n")
+        """
+    )
+    repository.commit("edits itself")
+    # Undecided after three pairs, so that two more start, after the edit.
+    repository.project.times(10.05)
+
+    repository.run("HEAD")
+
+    (one,) = repository.project.read_run().recorded
+    assert 3 == len(one.against.measurement.processes) == len(one.measurement.processes)
+    left_out = "is left out: kernels.py was edited after the run had imported it"
+    assert [f"pair {pair} {left_out}" for pair in (4, 5)] == list(one.measurement.notes[-2:])
+
+
 # --- whose code is measured -----------------------------------------------------------------------
 
 PACKAGE_TEST = """
