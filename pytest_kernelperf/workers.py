@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,8 +36,9 @@ _STEP_S = 0.25
 _FAREWELL_S = 10.0
 #: How much of a worker's output is looked at for its last words.
 _TAIL_BYTES = 20_000
+#: pytest's own refusal, below a usage that fills the screen; compilers write such lines too.
+_REFUSED = re.compile(r"(?:pytest|__main__\.py|\S+ -m pytest): error: (.*)")
 #: What starts the line that says why a process failed, best first.
-_REFUSED = ": error: "  # argparse's, below a usage that fills the screen
 _TELLING = ("kernelperf: ", "E  ", "ERROR", "Fatal Python error")
 
 #: Where this very plugin lies, which a path of another checkout may not lead to.
@@ -329,7 +331,7 @@ def gist(text: str) -> str:
     Return the line of a process's output, or of a test's failure, that says what went wrong.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    refused = [line.partition(_REFUSED)[2] for line in lines if _REFUSED in line]
+    refused = [found[1] for line in lines if (found := _REFUSED.match(line))]
     if refused:
         return refused[-1]
     for start in _TELLING:
