@@ -65,6 +65,8 @@ class Workers(Protocol):
 
     def stop(self) -> None: ...
 
+    def abandon(self) -> None: ...
+
 
 class Escalation:
     """

@@ -127,6 +127,7 @@ class Settling:
         """
         Leave nothing behind: this process is about to be ended.
         """
+        self._workers().abandon()
         if self._paired is not None:
             self._paired.abandon()
 

@@ -144,6 +144,9 @@ class ScriptedWorkers:
     def stop(self):
         pass
 
+    def abandon(self):
+        pass
+
     def _recorded(self, case, plan):
         return Recorded(self._room.measurement(Job(case, pinned=plan)), Limits(), ())
 
