@@ -108,7 +108,7 @@ class PairedRun:
             # Its sources are the revision's own.
             there = replace(self._other.make(self._launches[_AFTER](), waiting), sources={})
             self._launches[_BEFORE] = lambda: there
-            # All that the first look needs at once: together they import as long as one alone.
+            # All that the first look needs: those that start together take as long as one alone.
             self._pool.start(_numbers_of(range(1, self._wanted((), 0) + 1)), waiting)
         finally:
             self._progress("")

@@ -28,6 +28,9 @@ from pytest_kernelperf.escalation import Answer, Request
 from pytest_kernelperf.measure.neighbours import FAMILY
 from pytest_kernelperf.relocation import Relocation
 
+#: Processes that start together: while they import, they share the cores.
+AT_ONCE = max(1, min(6, (os.cpu_count() or 1) // 2))
+
 #: A worker's number, for a conftest that must keep the processes of a run apart.
 NUMBER = "KERNELPERF_PROCESS"
 #: Answers are awaited in steps, to show progress and to see that a worker died.
@@ -138,17 +141,15 @@ class Pool:
 
     def start(self, numbers: Sequence[int], waiting: Callable[[], None]) -> None:
         """
-        Start these workers, as far as they do not run, all at once; return when they are ready.
+        Start these workers, as far as they do not run, a few at once; return when all are ready.
 
         One that can't start is not tried again: it would fail for every test, after seconds each.
         """
         known = {*self._alive, *self._failed_to_start}
         new = [number for number in numbers if number not in known]
         try:
-            for number in new:
-                self._begin(number)
-            for number in {*new} & {*self._alive}:
-                self._await_start(number, waiting)
+            for first in range(0, len(new), AT_ONCE):
+                self._start_together(new[first : first + AT_ONCE], waiting)
         except BaseException:  # An interrupt.
             for number in {*new} & {*self._alive}:
                 self._end(number)
@@ -200,6 +201,12 @@ class Pool:
         """
         for number in list(self._alive):
             self._end(number)
+
+    def _start_together(self, numbers: Sequence[int], waiting: Callable[[], None]) -> None:
+        for number in numbers:
+            self._begin(number)
+        for number in {*numbers} & {*self._alive}:
+            self._await_start(number, waiting)
 
     def _begin(self, number: int) -> None:
         try:

@@ -23,6 +23,7 @@ from pytest_kernelperf.model import Recorded, UpdateMode
 from pytest_kernelperf.provenance import read_code_state
 from pytest_kernelperf.store.runs import Run, read_run
 from pytest_kernelperf.units import counted
+from pytest_kernelperf.workers import AT_ONCE
 
 BUILTIN = Path(__file__).parent / "builtin"
 _BUILTIN_TESTS = BUILTIN / "kernels_of_all_kinds.py"
@@ -33,8 +34,6 @@ _RESERVE_S = 20.0
 _SLACK = 1.15
 #: A process that takes so much longer than any before it hangs.
 _HANG_FACTOR, _HANG_S = 5.0, 60.0
-#: Processes that start together; then one after the other measures. They share the cores.
-_AT_ONCE = max(1, min(6, (os.cpu_count() or 1) // 2))
 #: After so many lost processes in a row something is wrong that more of them won't mend.
 _MOST_LOST = 2
 #: pytest's exit status where tests ran: all passed, or some failed.
@@ -186,7 +185,7 @@ class Course:
         """
         numbers = self._folder.numbers()
         first = max(numbers, default=0) + 1
-        count = min(self._request.processes - len(numbers), _AT_ONCE)
+        count = min(self._request.processes - len(numbers), AT_ONCE)
         return {number: self._order(number) for number in range(first, first + count)}
 
     def _order(self, number: int) -> Order:

@@ -1,5 +1,5 @@
 """
-What is quoted of a worker that failed.
+How fresh processes start, and what is quoted of one that failed.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_kernelperf import workers
 from pytest_kernelperf.escalation import Request
-from pytest_kernelperf.workers import Launch, Pool, gist
+from pytest_kernelperf.measure.neighbours import FAMILY
+from pytest_kernelperf.workers import Collected, Launch, Pool, gist
 
 
 def test_a_process_that_the_system_refuses_costs_itself_and_not_the_test(tmp_path: Path):
@@ -20,6 +22,33 @@ def test_a_process_that_the_system_refuses_costs_itself_and_not_the_test(tmp_pat
     pool.stop()
 
     assert answer.failure.startswith("worker 2 could not be started: [Errno 2]")
+
+
+def test_many_processes_start_a_few_at_once(monkeypatch: pytest.MonkeyPatch):
+    importing: set[int] = set()
+    together = []
+
+    class Starting:
+        pid = 1
+
+        def __init__(self, number: int, launch: Launch) -> None:
+            self.number = number
+            importing.add(number)
+            together.append(len(importing))
+
+        def receive(self, limit_s: float, waiting: object) -> Collected:
+            importing.remove(self.number)
+            return Collected((), {})
+
+    monkeypatch.setenv(FAMILY, "")
+    monkeypatch.setattr(workers, "_Worker", Starting)
+    monkeypatch.setattr(workers, "AT_ONCE", 3)
+    pool = Pool(lambda number: Launch((), (), "", (), {}), 1.0)
+
+    pool.start(range(2, 9), lambda: None)
+
+    assert together == [1, 2, 3, 1, 2, 3, 1]
+    assert all(isinstance(pool.collected(number), Collected) for number in range(2, 9))
 
 
 @pytest.mark.parametrize(
