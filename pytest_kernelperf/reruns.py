@@ -9,21 +9,25 @@ import shlex
 
 import pytest
 
-from pytest_kernelperf.settings import Settings
+#: Options that say how a test is measured and judged, or with what it is compared.
+_REPEATED = (
+    *("strict", "compile-only", "against", "baselines"),
+    *("timer", "rounds", "max-time", "processes"),
+)
 
 
-def rerun_command(config: pytest.Config, settings: Settings, nodeid: str) -> str:
+def rerun_command(config: pytest.Config, nodeid: str) -> str:
     """
     Return the command that measures one test of this run again, as this run did.
     """
     file, *names = nodeid.split("::", 1)
     path = os.path.relpath(config.rootpath / file, config.invocation_params.dir)
     words = [shlex.quote("::".join([path, *names])), "--kernelperf"]
-    if settings.against:
-        words.append(f"--kernelperf-against {shlex.quote(settings.against)}")
-    given = config.getoption("kernelperf_baselines")
-    if given:
-        words.append(f"--kernelperf-baselines {shlex.quote(given)}")
+    for name in _REPEATED:
+        given = config.getoption(f"kernelperf_{name.replace('-', '_')}")
+        if given:
+            value = "" if given is True else f" {shlex.quote(given)}"
+            words.append(f"--kernelperf-{name}{value}")
     return f"python -m pytest {' '.join(words)}"
 
 

@@ -363,7 +363,7 @@ class MeasuringRun:
         return outcome
 
     def _rerun_command(self, nodeid: str) -> str:
-        return rerun_command(self.config, self.settings, nodeid)
+        return rerun_command(self.config, nodeid)
 
 
 def _may_fail(item: pytest.Item) -> bool:

@@ -83,3 +83,17 @@ def test_strict_can_be_set_in_the_ini_file_and_rests_in_a_plain_run(project):
 
     assert project.run().ret == pytest.ExitCode.OK
     assert project.run("--kernelperf").ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_the_command_that_runs_a_test_again_asks_for_what_the_run_was_asked_for(project):
+    project.write()
+
+    result = project.run(
+        *("--kernelperf", "--kernelperf-strict", "--kernelperf-timer", "device,wall"),
+        *("--kernelperf-rounds", "5", "--kernelperf-max-time", "2"),
+    )
+
+    asked = "--kernelperf-timer device,wall --kernelperf-rounds 5 --kernelperf-max-time 2"
+    result.stdout.fnmatch_lines(
+        [f"*rerun: python -m pytest *::test_kernel --kernelperf --kernelperf-strict {asked}"]
+    )

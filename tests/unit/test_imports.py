@@ -55,7 +55,7 @@ ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation"}
 ALLOWED["settling"] = ALLOWED["stash"] | {
     *("stash", "budget", "workers", "revision", "other_side", "paired_run", "sources"),
 }
-ALLOWED["reruns"] = {"settings"}
+ALLOWED["reruns"] = set()
 ALLOWED["pytest_reports"] = {"errors"}
 ALLOWED["places"] = {"errors", "settings", "store"}
 ALLOWED["session"] = ALLOWED["stash"] | {
