@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kernelperf.bench import baselines_root
-from pytest_kernelperf.errors import BaselineWriteError, KernelPerfError
+from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.model import (
     Change,
     Comparison,
@@ -347,6 +347,7 @@ class Ledger:
         if path is None:
             return
         from pytest_kernelperf import report
+        from pytest_kernelperf.store.files import write_bytes
 
         text = report.run_json(
             self.recorded,
@@ -358,14 +359,7 @@ class Ledger:
             failed_tests=tuple(self._failed),
             calibrations=self._proofs,
         )
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise BaselineWriteError(
-                f"{path} can't be written: {error.strerror or error}; make room, or name another "
-                "file with --kernelperf-json"
-            ) from error
+        write_bytes(path, text.encode())
 
     def _complain(self, error: KernelPerfError) -> None:
         text = str(error)

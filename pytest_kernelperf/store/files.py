@@ -129,7 +129,14 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _is_special(path: Path) -> bool:
-    return path.exists() and not (path.is_file() or path.is_dir())
+    return path.exists() and (_is_stream(path) or not (path.is_file() or path.is_dir()))
+
+
+def _is_stream(path: Path) -> bool:
+    # Also where it leads to a file: others write to that through the same stream.
+    named = os.path.abspath(path)
+    folder = os.path.realpath(os.path.dirname(named))
+    return named in ("/dev/stdout", "/dev/stderr") or folder.startswith(("/proc/", "/dev/fd"))
 
 
 def _may_write(path: Path) -> bool:

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from pytest_kernelperf.errors import BaselineWriteError
+from pytest_kernelperf.store import files
 from pytest_kernelperf.store.runs import RunWriter
 
 
@@ -343,3 +345,18 @@ def test_a_record_replaces_an_earlier_one_and_the_json_document_does_not(project
     assert again.ret == pytest.ExitCode.OK
     assert mixed_up.ret == pytest.ExitCode.USAGE_ERROR
     assert len(project.read_run().recorded) == 1
+
+
+def test_the_json_document_is_replaced_wholly_or_not_at_all(project, monkeypatch):
+    project.write()
+    (project.path / "run.json").write_text("earlier")
+
+    def fail(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "_write_synced", fail)
+    result = project.run("--kernelperf", "--kernelperf-json", "run.json")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["kernelperf: ERROR: */run.json can't be written: No space left*"])
+    assert (project.path / "run.json").read_text() == "earlier"

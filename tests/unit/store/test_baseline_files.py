@@ -500,6 +500,18 @@ def test_a_pipe_or_device_is_written_to_and_never_replaced(tmp_path: Path) -> No
     assert pipe.is_fifo()
 
 
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="needs /dev/fd")
+def test_a_stream_that_leads_to_a_file_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    """As in `--json /dev/stdout > file`: what else is told would go to the file that was there."""
+    path = tmp_path / "out"
+    with path.open("wb") as stream:
+        before = path.stat().st_ino
+        files.write_bytes(Path(f"/dev/fd/{stream.fileno()}"), b"told")
+
+    assert b"told" == path.read_bytes()
+    assert before == path.stat().st_ino
+
+
 def test_the_files_mode_is_kept(baselines: Baselines, stored: Path, make) -> None:
     stored.chmod(0o640)
     baselines.write(SLUG, FILE, {keys()[1]: make.entry()})
