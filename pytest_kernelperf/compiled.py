@@ -120,9 +120,17 @@ def stored_cases(case: Case, root: Path) -> list[Case]:
     return [replace(case, name=name.strip()) for name in names if not name or name[0] == " "]
 
 
-def update_resources(root: Path, compiled: Sequence[Compiled], mode: UpdateMode) -> list[Change]:
+def update_resources(
+    root: Path, compiled: Sequence[Compiled], mode: UpdateMode, *, has_failed: bool = False
+) -> list[Change]:
     """
     Store what was compiled, as far as the rules of an update allow.
+
+    Args:
+        root: The folder of baselines.
+        compiled: Of one test, with verdicts.
+        mode: Of the update.
+        has_failed: The test failed by itself; nothing of it is stored then.
 
     Raises:
         KernelPerfError: If a file can't be read or written.
@@ -134,6 +142,8 @@ def update_resources(root: Path, compiled: Sequence[Compiled], mode: UpdateMode)
         case, status = one.case, one.verdict.status if one.verdict else Status.INVALID
         is_new = stored_key(case) not in load_resources(root, case.l2, case.file)
         action, sentence = _decided(status, mode, is_new=is_new)
+        if has_failed:
+            action, sentence = "refused", "the test itself failed; nothing is stored until it passes"
         if one.verdict and one.verdict.reason == "SAME_CODE":
             continue
         if action in ("added", "moved"):

@@ -256,6 +256,14 @@ class Ledger:
             one.body_passed for one in outcome.recorded
         )
 
+    def _failed_by_itself(self, outcome: Outcome) -> bool:
+        """
+        Return whether a test failed by something else than its verdicts.
+        """
+        by_verdict = any(fails(each, self._settings) for each in outcome.verdicts)
+        bodies_passed = all(one.body_passed for one in outcome.recorded)
+        return not bodies_passed or (outcome.nodeid in self._failed and not by_verdict)
+
     @cached_property
     def _proofs(self) -> dict[str, Proof]:
         """
@@ -338,7 +346,9 @@ class Ledger:
         for outcome in self._outcomes:
             root = baselines_root(self._settings, Path(outcome.path))
             try:
-                self._changes.extend(update_resources(root, outcome.compiled, mode))
+                self._changes += update_resources(
+                    root, outcome.compiled, mode, has_failed=self._failed_by_itself(outcome)
+                )
             except KernelPerfError as error:
                 self._complain(error)
 

@@ -317,6 +317,17 @@ def test_a_call_that_asks_for_a_value_on_all_targets_is_skipped(gpuless):
     result.stdout.fnmatch_lines(["kernelperf: 0 judged, 1 NOT judged (1 INCONCLUSIVE)"])
 
 
+def test_nothing_is_stored_of_a_test_that_fails_by_itself(gpuless):
+    source = COPY.format(line=GOOD, limits="{'targets': 'sm_80'}")
+    gpuless.write(source.replace("kernelperf(copy, x)", "kernelperf(copy, x); assert False"))
+
+    result = gpuless.run_apart("--kernelperf-update")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["refused*test_copy*the test itself failed*"])
+    assert [] == gpuless.baseline_files()
+
+
 #: Ways to reach `copy_kernel`: its line, and what `copy` is then called as.
 OPERATORS = {
     "custom_op": '@torch.library.custom_op("ways::copy", mutates_args=())',
