@@ -33,7 +33,7 @@ def test_a_baseline_is_found_behind_a_link(tmp_path: Path) -> None:
         check_output(tmp_path / "link")
 
 
-@pytest.mark.parametrize("data", [RUN, gzip.compress(RUN)])
+@pytest.mark.parametrize("data", [RUN, gzip.compress(RUN)], ids=["plain", "packed"])
 def test_only_a_run_replaces_a_run(tmp_path: Path, data) -> None:
     path = tmp_path / "run"
     path.write_bytes(data)
