@@ -143,7 +143,8 @@ def update_resources(
         is_new = stored_key(case) not in load_resources(root, case.l2, case.file)
         action, sentence = _decided(status, mode, is_new=is_new)
         if has_failed:
-            action, sentence = "refused", "the test itself failed; nothing is stored until it passes"
+            action = "refused"
+            sentence = "the test itself failed; nothing is stored until it passes"
         if one.verdict and one.verdict.reason == "SAME_CODE":
             continue
         if action in ("added", "moved"):
