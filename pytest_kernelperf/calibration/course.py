@@ -120,10 +120,7 @@ class Course:
             with self._started({0: order}, pinned) as (process,):
                 run = self._measured(process)
         except processes.CutOffError as error:
-            raise KernelPerfError(
-                f"preparing {error}: nothing is recorded; give more --budget-seconds, or fewer "
-                "tests or --sizes"
-            ) from error
+            raise _too_short(f"preparing {error}") from error
         usable = [_without_targets(each) for each in run.recorded if _is_usable(each)]
         if not usable:
             raise KernelPerfError(self._nothing(0, "no test brought a measurement"))
@@ -176,6 +173,8 @@ class Course:
                     self._longest_s = max(self._longest_s, now - since)
                     self._say(trouble or self._progress(now - since, before, now - begun))
         done, wanted = len(self._folder.numbers()), self._request.processes
+        if not done:
+            raise _too_short("no process came to its end in time")
         if done < wanted:
             self._say(f"out of time: {done} of {wanted} processes")
 
@@ -296,6 +295,12 @@ class Course:
         rest_s = (total - done) * elapsed_s / (done - before)
         then = f"; about {_duration(rest_s)} left" if done < total else ""
         return f"process {done} of {total}: {seconds:.1f} s{then}"
+
+
+def _too_short(why: str) -> KernelPerfError:
+    return KernelPerfError(
+        f"{why}: nothing is recorded; give more --budget-seconds, or fewer tests or --sizes"
+    )
 
 
 def _tested(tests: tuple[str, ...]) -> Path:

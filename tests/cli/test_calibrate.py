@@ -254,7 +254,11 @@ def test_a_spent_budget_keeps_what_there_is(calibrated, tmp_path):
     assert "0 of 8 unchanged candidates REGRESSED" in done.stdout
 
 
-def test_a_budget_too_short_to_begin_is_told(project):
+@pytest.mark.parametrize("prepares_in_time", [True, False])
+def test_a_budget_too_short_to_begin_is_told(project, prepares_in_time):
+    if not prepares_in_time:
+        (project / "wait").touch()
+
     done = calibrate(project, *PLAIN, "--budget-seconds", 1)
 
     assert 2 == done.returncode
