@@ -4,6 +4,7 @@ Has what the compiler made of a test's kernels judged and stored; with a GPU or 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -175,6 +176,6 @@ def stored_key(case: Case) -> str:
 
 
 def _has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
+    # What runs on a GPU has imported torch; here it would cost seconds where nothing does.
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_available())
