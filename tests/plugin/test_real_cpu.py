@@ -1,21 +1,14 @@
 """
-The whole way on a real clock: measured, baselined, unchanged, regressed, accepted.
+The whole way on the CPU, nothing scripted: measured, baselined, unchanged, regressed, accepted.
 """
 
 from __future__ import annotations
 
 import pytest
 
-KERNEL = """
-    import time
+TEST = """
     from pytest_kernelperf import kernel_perf
-
-    def wait(time_s):
-        # Busy, because how long a sleep takes is the system's affair.
-        end = time.perf_counter() + time_s
-        while time.perf_counter() < end:
-            pass
-        return 1
+    from waiting import wait
 
     @kernel_perf(max_regression=0.5, max_time=1)
     def test_wait(kernelperf):
@@ -24,12 +17,55 @@ KERNEL = """
             assert kernelperf.p99_us >= kernelperf.p50_us >= 1e6 * {time_s}
 """
 
+ON_THE_REAL_CLOCK = """
+    import time
+
+    def wait(time_s):
+        # Busy, because how long a sleep takes is the system's affair.
+        end = time.perf_counter() + time_s
+        while time.perf_counter() < end:
+            pass
+        return 1
+"""
+
+#: Moved by reading it and by waiting, and not by what else the machine does: under load a real
+#: clock's intervals get wide, and the verdicts INCONCLUSIVE.
+ON_A_CLOCK_OF_ITS_OWN = """
+    now_ns = 0
+
+    def read_ns():
+        global now_ns
+        now_ns += 40 + now_ns % 7
+        return now_ns
+
+    def wait(time_s):
+        global now_ns
+        now_ns += round(1e9 * time_s) + 1000 * (now_ns % 7)
+        return 1
+"""
+
+READ_THAT_CLOCK = """
+    import pytest
+    import waiting
+    from pytest_kernelperf.measure import host_clock
+
+    patch = pytest.MonkeyPatch()
+
+    def pytest_configure(config):
+        patch.setattr(host_clock, "perf_counter_ns", waiting.read_ns)
+
+    def pytest_unconfigure(config):
+        patch.undo()
+"""
+
 
 def test_a_kernel_is_measured_baselined_unchanged_regressed_and_accepted(real_project):
-    real_project.write(KERNEL.format(time_s=0.001))
+    real_project.write(ON_A_CLOCK_OF_ITS_OWN, "waiting")
+    real_project.write(READ_THAT_CLOCK, "conftest")
+    real_project.write(TEST.format(time_s=0.001))
     first = real_project.run("--kernelperf-update")
     unchanged = real_project.run("--kernelperf")
-    real_project.write(KERNEL.format(time_s=0.004))
+    real_project.write(TEST.format(time_s=0.004))
     slower = real_project.run("--kernelperf")
     accepted = real_project.run("--kernelperf-update", "--kernelperf-accept-regressions")
     after = real_project.run("--kernelperf")
@@ -66,7 +102,8 @@ def test_callables_are_compared_on_the_cpu(real_project):
 
 
 def test_a_recorded_cpu_run_is_judged_by_the_command_as_it_was_live(real_project):
-    real_project.write(KERNEL.format(time_s=0.001))
+    real_project.write(ON_THE_REAL_CLOCK, "waiting")
+    real_project.write(TEST.format(time_s=0.001))
     real_project.run("--kernelperf-update")
     real_project.run("--kernelperf", "--kernelperf-record", "run.jsonl")
     (live,) = real_project.read_run().recorded
