@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from statistics import fmean
 
-import numpy as np
 from scipy import special
 
 from pytest_kernelperf.analysis.looks import tail_probability
@@ -146,11 +146,11 @@ def _sum(*terms: Prior) -> Prior:
 
 
 def _times(part: Prior, factor: float) -> Prior:
-    return replace(part, variance=part.variance * factor)
+    return Prior(part.variance * factor, part.df)
 
 
 def _mean(column: Sequence[ProcessLogs]) -> float:
-    return float(np.mean([each.mean for each in column]))
+    return fmean(each.mean for each in column)
 
 
 def _rounds(column: Sequence[ProcessLogs]) -> float:
@@ -168,5 +168,4 @@ def _round_variance(column: Sequence[ProcessLogs]) -> float:
     """
     Return the variance between rounds of one process, pooled over processes.
     """
-    squares = sum(float(np.square(each.rounds - each.mean).sum()) for each in column)
-    return max(squares / max(_round_df(column), 1), VARIANCE_FLOOR)
+    return max(sum(each.squares for each in column) / max(_round_df(column), 1), VARIANCE_FLOOR)

@@ -64,23 +64,30 @@ def interval_us(processes: Sequence[Process], q: float) -> Interval | None:
     Returns:
         Microseconds; it includes the estimate of `percentile_us`. None if the samples are too few.
     """
-    return enclosing_interval_us(processes, q, None)
+    times_us = pooled_us(processes)
+    return enclosing_interval_us(times_us, q, percentile_us(processes, q)) if times_us else None
+
+
+def pooled_us(processes: Sequence[Process]) -> list[float]:
+    """
+    Return all kept samples, ascending.
+    """
+    rounds = (each.times_us for process in processes for each in process.rounds)
+    return sorted(chain.from_iterable(rounds))
 
 
 def enclosing_interval_us(
-    processes: Sequence[Process], q: float, estimate_us: float | None
+    sorted_us: Sequence[float], q: float, estimate_us: float
 ) -> Interval | None:
     """
-    Return `interval_us` for an estimate that is known already, or None to estimate it here.
+    Return `interval_us` of pooled samples whose percentile is known already.
     """
-    rounds = [each.times_us for process in processes for each in process.rounds if each.times_us]
-    ranks = order_statistic_ranks(sum(map(len, rounds)), q)
+    ranks = order_statistic_ranks(len(sorted_us), q)
     if ranks is None:
         return None
-    times = sorted(chain.from_iterable(rounds))
-    estimate = percentile_us(processes, q) if estimate_us is None else estimate_us
+    low_us, high_us = (sorted_us[rank - 1] for rank in ranks)
     # Rounds that drifted apart can push the mean of their percentiles out of the pooled interval.
-    return Interval(min(times[ranks[0] - 1], estimate), max(times[ranks[1] - 1], estimate))
+    return Interval(min(low_us, estimate_us), max(high_us, estimate_us))
 
 
 def _last_rank_below(count: int, share: float) -> int:

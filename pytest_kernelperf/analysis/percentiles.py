@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from pytest_kernelperf.model import Process
 
 Floats = NDArray[np.float64]
+_Sorted = Sequence[float] | Floats
 MEDIAN = 50.0
 
 # Half of the samples must share a value: continuous times never do, and times on a clock with steps
@@ -52,16 +52,18 @@ def find_tick_us(times_us: Sequence[float] | Floats) -> float:
     if values.size < 3:
         return 0.0
     median = float(values[values.size // 2])
-    starts = np.flatnonzero(np.diff(values, prepend=-math.inf) >= _MIN_RELATIVE_TICK * median)
-    counts = np.diff(starts, append=values.size)
-    shared = values[starts[counts >= 2]]
-    if counts[counts >= 2].sum() < _MIN_TIED_SHARE * values.size or shared.size < 2:
+    rises = np.flatnonzero(values[1:] - values[:-1] >= _MIN_RELATIVE_TICK * median) + 1
+    bounds = np.concatenate(([0], rises, [values.size]))
+    counts = bounds[1:] - bounds[:-1]
+    is_shared = counts >= 2
+    shared = values[bounds[:-1][is_shared]]
+    if counts[is_shared].sum() < _MIN_TIED_SHARE * values.size or shared.size < 2:
         return 0.0
-    tick = float(np.diff(shared).min())
+    tick = float((shared[1:] - shared[:-1]).min())
     return tick if tick <= _MAX_RELATIVE_TICK * median else 0.0
 
 
-def percentile_of(sorted_us: Floats, percentile: float, tick_us: float = 0.0) -> float:
+def percentile_of(sorted_us: _Sorted, percentile: float, tick_us: float = 0.0) -> float:
     """
     Return one percentile of one set of samples.
 
@@ -81,7 +83,7 @@ def percentile_of(sorted_us: Floats, percentile: float, tick_us: float = 0.0) ->
     Source:
         Hyndman & Fan (1996), Sample quantiles in statistical packages, definition 2.
     """
-    count = percentile / 100.0 * sorted_us.size
+    count = percentile / 100.0 * len(sorted_us)
     if abs(count - round(count)) < _COUNT_TOLERANCE:
         count = float(round(count))
     if tick_us == 0.0:
@@ -104,7 +106,9 @@ def round_logs(process: Process, percentiles: Sequence[float]) -> Floats:
     if not rounds:
         return np.empty((0, len(percentiles)))
     tick_us = find_tick_us(np.concatenate(rounds))
-    times = [[percentile_of(each, q, tick_us) for q in percentiles] for each in rounds]
+    # As lists, whose values are read one by one far faster than an array's.
+    lists = [each.tolist() for each in rounds]
+    times = [[percentile_of(each, q, tick_us) for q in percentiles] for each in lists]
     logs: Floats = np.log(np.maximum(times, _LEAST_US))
     return logs
 
@@ -144,40 +148,41 @@ def percentile_us(processes: Sequence[Process], q: float) -> float:
     return math.exp(float(np.mean(means)))
 
 
-def _at_count(values: Floats, count: float) -> float:
-    if count.is_integer() and 0 < count < values.size:
+def _at_count(values: _Sorted, count: float) -> float:
+    if count.is_integer() and 0 < count < len(values):
         return float(values[int(count) - 1] + values[int(count)]) / 2
-    return float(values[min(max(math.ceil(count), 1), values.size) - 1])
+    return float(values[min(max(math.ceil(count), 1), len(values)) - 1])
 
 
-def _at_spread_count(values: Floats, count: float, tick: float) -> float:
+def _at_spread_count(values: _Sorted, count: float, tick: float) -> float:
     """
     Solve "so many samples lie below x" where each sample is spread over one tick to either side.
     """
     low, high = _bracket(values, count, tick)
-    first, last = values.searchsorted((low - tick, high + tick)).tolist()
-    steps = _steps(values[first:last])
-    edges = {edge for value, _ in steps for edge in (value - tick, value + tick)}
+    first = bisect_left(values, low - tick)
+    steps = list(_steps(values, first, bisect_left(values, high + tick, first)))
+    edges = (edge for value, _ in steps for edge in (value - tick, value + tick))
     knots = sorted({low, high, *(edge for edge in edges if low < edge < high)})
     below = [first + _spread_below(knot, steps, tick) for knot in knots]
     return min(max(_invert(knots, below, count), float(values[0])), float(values[-1]))
 
 
-def _bracket(values: Floats, count: float, tick: float) -> tuple[float, float]:
+def _bracket(values: _Sorted, count: float, tick: float) -> tuple[float, float]:
     # The solution is within a tick of the samples next to the plain percentile, wherever the
     # others are.
-    rank = min(max(math.floor(count), 1), values.size)
-    following = min(rank + 1, values.size)
+    rank = min(max(math.floor(count), 1), len(values))
+    following = min(rank + 1, len(values))
     return float(values[rank - 1]) - tick, float(values[following - 1]) + tick
 
 
-def _steps(values: Floats) -> list[tuple[float, int]]:
+def _steps(values: _Sorted, first: int, last: int) -> Iterator[tuple[float, int]]:
     """
-    Return the distinct values and how often each occurs.
+    Yield the distinct values of one stretch and how often each occurs.
     """
-    starts = (values[1:] != values[:-1]).nonzero()[0] + 1
-    bounds = [0, *starts.tolist(), values.size]
-    return [(float(values[a]), b - a) for a, b in pairwise(bounds)]
+    while first < last:
+        after = bisect_right(values, values[first], first, last)
+        yield float(values[first]), after - first
+        first = after
 
 
 def _spread_below(x: float, steps: Sequence[tuple[float, int]], tick: float) -> float:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
+from statistics import fmean
 
 import numpy as np
 
@@ -75,6 +76,13 @@ class ProcessLogs:
         The process's estimate.
         """
         return float(self.rounds.mean())
+
+    @cached_property
+    def squares(self) -> float:
+        """
+        The sum of its rounds' squared distances from that.
+        """
+        return float(np.square(self.rounds - self.mean).sum())
 
 
 def columns(
@@ -144,8 +152,7 @@ def process_variance(column: Sequence[ProcessLogs]) -> float:
     Return the sample variance of process means about their session's mean, or the floor.
     """
     groups = _grouped((_session(each), each.mean) for each in column)
-    squares = sum(float(np.square(np.subtract(m, np.mean(m))).sum()) for m in groups)
-    return max(squares / max(process_df(column), 1), VARIANCE_FLOOR)
+    return max(sum(map(_squares, groups)) / max(process_df(column), 1), VARIANCE_FLOOR)
 
 
 def session_excess(column: Sequence[ProcessLogs], process: float) -> Prior:
@@ -160,7 +167,7 @@ def session_excess(column: Sequence[ProcessLogs], process: float) -> Prior:
     sizes = Counter(_session(each) for each in column)
     for card, session in sizes:
         means = [each.mean for each in column if _session(each) == (card, session)]
-        by_card[card].append((float(np.mean(means)), process / len(means)))
+        by_card[card].append((fmean(means), process / len(means)))
     return _excess(by_card.values())
 
 
@@ -172,7 +179,7 @@ def card_excess(column: Sequence[ProcessLogs], process: float, session: float) -
     for card in sorted({each.card for each in column}):
         own = [each for each in column if each.card == card]
         explained = process / len(own) + session * share(own, _session)
-        cards.append((float(np.mean([each.mean for each in own])), explained))
+        cards.append((fmean(each.mean for each in own), explained))
     return _excess([cards])
 
 
@@ -194,7 +201,8 @@ def share(column: Sequence[ProcessLogs], group: Callable[[ProcessLogs], object])
     """
     Return the sum of the groups' squared shares: what averaging leaves of a group's variance.
     """
-    return sum((n / len(column)) ** 2 for n in Counter(group(each) for each in column).values())
+    groups = [group(each) for each in column]
+    return sum((groups.count(one) / len(groups)) ** 2 for one in dict.fromkeys(groups))
 
 
 def _session(each: ProcessLogs) -> tuple[str, int]:
@@ -208,6 +216,14 @@ def _grouped(pairs: Iterable[tuple[object, float]]) -> list[list[float]]:
     return list(groups.values())
 
 
+def _squares(values: Sequence[float]) -> float:
+    """
+    Return the sum of squared distances from the mean.
+    """
+    mean = fmean(values)
+    return sum((each - mean) ** 2 for each in values)
+
+
 def _excess(families: Iterable[Sequence[tuple[float, float]]]) -> Prior:
     """
     Return the variance of means about their family's mean, less what is explained of it.
@@ -216,8 +232,8 @@ def _excess(families: Iterable[Sequence[tuple[float, float]]]) -> Prior:
     df = 0
     for family in families:
         means, parts = zip(*family, strict=True)
-        squares += float(np.square(np.subtract(means, np.mean(means))).sum())
-        explained += (len(family) - 1) * float(np.mean(parts))
+        squares += _squares(means)
+        explained += (len(family) - 1) * fmean(parts)
         df += len(family) - 1
     return Prior(max(squares - explained, 0.0) / df, df) if df else UNKNOWN
 

@@ -14,7 +14,7 @@ from pytest_kernelperf.analysis.change import ChangeEstimate, estimate_change
 from pytest_kernelperf.analysis.comparability import Difference, find_difference
 from pytest_kernelperf.analysis.decision import Findings, TargetResult, decide
 from pytest_kernelperf.analysis.evidence import Circumstances, excuse, gather
-from pytest_kernelperf.analysis.intervals import enclosing_interval_us
+from pytest_kernelperf.analysis.intervals import enclosing_interval_us, pooled_us
 from pytest_kernelperf.analysis.looks import enough_agree
 from pytest_kernelperf.analysis.margins import (
     MIN_PROCESSES,
@@ -56,6 +56,7 @@ class _Sides:
     Both sides of one measurement, prepared once for all its percentiles.
 
     Attributes:
+        pooled_us: The candidate's kept samples, ascending.
         baseline: Processes of this card; of all cards where it has none; empty without a baseline.
         other_card: The candidate was measured on a card that the baseline lacks.
         other_shares: Both know the same cards, in other shares: their difference is in the change.
@@ -63,6 +64,7 @@ class _Sides:
     """
 
     measurement: Measurement
+    pooled_us: Sequence[float]
     baseline: tuple[Process, ...]
     other_card: bool
     other_shares: bool
@@ -175,6 +177,7 @@ def _prepare(
         difference = find_difference(measurement, replace(entry.reference, processes=chosen))
     return _Sides(
         measurement=measurement,
+        pooled_us=pooled_us(measurement.processes),
         baseline=chosen,
         other_card=bool(chosen) and not is_known,
         other_shares=is_known and _shares(measurement.processes) != _shares(own),
@@ -198,7 +201,9 @@ def _row(
     baseline: Sequence[ProcessLogs],
 ) -> _Row:
     time_us = time_us_of(candidate) if candidate else None
-    own = enclosing_interval_us(sides.measurement.processes, percentile, time_us)
+    own = None
+    if time_us is not None:
+        own = enclosing_interval_us(sides.pooled_us, percentile, time_us)
     comparable = candidate and baseline and sides.difference is None
     return _Row(
         percentile=percentile,
@@ -253,7 +258,7 @@ def _story(sides: _Sides, row: _Row, status: Status, reason: str) -> Story:
         agreeing=compared.agreeing if compared else 0,
         other_card=sides.other_card,
         other_shares=sides.other_shares,
-        samples=_samples(sides.measurement),
+        samples=len(sides.pooled_us),
         elsewhere=sides.elsewhere,
     )
 
@@ -317,10 +322,6 @@ def _target_result(limits: Limits, percentile: float, own: Interval | None) -> T
     if own.low / limits.per > target_us:
         return TargetResult.MISSED
     return TargetResult.INSIDE if own.high / limits.per > target_us else TargetResult.MET
-
-
-def _samples(measurement: Measurement) -> int:
-    return sum(len(each.times_us) for process in measurement.processes for each in process.rounds)
 
 
 def _invalid(measurement: Measurement, percentile: float, limits: Limits) -> Verdict:
