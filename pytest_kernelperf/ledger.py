@@ -1,19 +1,18 @@
 """
-Collects what a run's tests measured, and writes and tells it at the end.
+Collects what a run's tests measured, and records and tells it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kernelperf.bench import baselines_root
 from pytest_kernelperf.errors import KernelPerfError
+from pytest_kernelperf.failures import untold
 from pytest_kernelperf.model import (
     Change,
     Comparison,
@@ -21,10 +20,10 @@ from pytest_kernelperf.model import (
     Independence,
     Recorded,
     Status,
-    UpdateMode,
     Verdict,
 )
-from pytest_kernelperf.outcome import Outcome, fails
+from pytest_kernelperf.outcome import Outcome
+from pytest_kernelperf.storing import by_root, store
 from pytest_kernelperf.units import listed
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ class Ledger:
             for independence in outcome.independences:
                 writer.append(independence)
         except KernelPerfError as error:
-            self._complain(error)
+            self._complain(str(error))
 
     def note_failure(self, nodeid: str) -> None:
         """
@@ -157,7 +156,7 @@ class Ledger:
             try:
                 step()
             except KernelPerfError as error:
-                self._complain(error)
+                self._complain(str(error))
             except KeyboardInterrupt:
                 self.interrupted = True
                 self.errors.append(
@@ -239,30 +238,8 @@ class Ledger:
         if self._settings.record is not None:
             writer = self._opened(self._settings.record)
             is_complete = not (self.awaits_selected or self._not_run())
-            writer.close(complete=is_complete, failed=self._failed_unseen())
-
-    def _failed_unseen(self) -> tuple[str, ...]:
-        """
-        Return the failed tests whose records do not tell so: a judge of the record must know.
-        """
-        told = {one.nodeid for one in self._outcomes if self._tells_failure(one)}
-        return tuple(nodeid for nodeid in self._failed if nodeid not in told)
-
-    def _tells_failure(self, outcome: Outcome) -> bool:
-        # What was not measured, or only compiled, has a verdict and no record.
-        bare = {id(outcome.unmeasured), *(id(one.verdict) for one in outcome.compiled)}
-        recorded = [verdict for verdict in outcome.verdicts if id(verdict) not in bare]
-        return any(fails(each, self._settings) for each in recorded) or not all(
-            one.body_passed for one in outcome.recorded
-        )
-
-    def _failed_by_itself(self, outcome: Outcome) -> bool:
-        """
-        Return whether a test failed by something else than its verdicts.
-        """
-        by_verdict = any(fails(each, self._settings) for each in outcome.verdicts)
-        bodies_passed = all(one.body_passed for one in outcome.recorded)
-        return not bodies_passed or (outcome.nodeid in self._failed and not by_verdict)
+            failed = untold(self._outcomes, self._failed, self._settings)
+            writer.close(complete=is_complete, failed=failed)
 
     @cached_property
     def _proofs(self) -> dict[str, Proof]:
@@ -274,83 +251,20 @@ class Ledger:
         found: dict[str, Proof] = {}
         if self._settings.against:
             return found
-        for root, recorded in self._by_root().items():
+        for root, recorded in by_root(self._outcomes, self._failed, self._settings).items():
             try:
                 found |= Gate(root).calibrations(recorded)
             except KernelPerfError as error:
-                self._complain(error)
+                self._complain(str(error))
         return found
-
-    def _by_root(self) -> dict[Path, list[Recorded]]:
-        by_root: dict[Path, list[Recorded]] = {}
-        for outcome in self._outcomes:
-            root = baselines_root(self._settings, Path(outcome.path))
-            by_root.setdefault(root, []).extend(self._to_store(outcome))
-        return by_root
-
-    def _to_store(self, outcome: Outcome) -> tuple[Recorded, ...]:
-        """
-        Return a test's measurements; what failed after them, as in a teardown, counts as its body.
-        """
-        if outcome.nodeid not in self._failed or self._tells_failure(outcome):
-            return outcome.recorded
-        return tuple(replace(one, body_passed=False) for one in outcome.recorded)
 
     def _update(self) -> None:
         if not self._settings.updating:
             return
-        from pytest_kernelperf.gate import Gate
-
-        mode = UpdateMode(
-            new_only=self._settings.update_new,
-            accept_regressions=self._settings.accept_regressions,
-        )
-        self._update_resources()
-        for root, recorded in self._by_root().items():
-            if not recorded:
-                continue
-            try:
-                changes = Gate(root).update(recorded, mode).changes
-            except KernelPerfError as error:
-                self._complain(error)
-                continue
-            self._changes.extend(changes)
-            self.errors.extend(self._not_accepted(recorded, changes))
-
-    def _not_accepted(
-        self, recorded: Iterable[Recorded], changes: Iterable[Change]
-    ) -> Iterable[str]:
-        """
-        Say which regressions passed because they were to be stored, and then were not.
-        """
-        refused = {(one.case.file, one.case.key) for one in changes if one.action == "refused"}
-        for one in recorded:
-            case = one.measurement.case
-            passed = [
-                f"P{each.percentile:g}"
-                for each in one.verdicts
-                if each.judged
-                and each.status is Status.REGRESSED
-                and not fails(each, self._settings)
-            ]
-            if one.body_passed and passed and (case.file, case.key) in refused:
-                yield (
-                    f"{case.label} ({case.timer}): {listed(passed)} REGRESSED and not stored, so "
-                    "not accepted: its update was refused, for the reason given there"
-                )
-
-    def _update_resources(self) -> None:
-        from pytest_kernelperf.compiled import update_resources
-
-        mode = UpdateMode(self._settings.update_new, self._settings.accept_regressions)
-        for outcome in self._outcomes:
-            root = baselines_root(self._settings, Path(outcome.path))
-            try:
-                self._changes += update_resources(
-                    root, outcome.compiled, mode, has_failed=self._failed_by_itself(outcome)
-                )
-            except KernelPerfError as error:
-                self._complain(error)
+        for done in store(self._outcomes, self._failed, self._settings):
+            self._changes += done.changes
+            for text in done.errors:
+                self._complain(text)
 
     def _write_json(self) -> None:
         path = self._settings.json
@@ -371,8 +285,7 @@ class Ledger:
         )
         write_bytes(path, text.encode())
 
-    def _complain(self, error: KernelPerfError) -> None:
-        text = str(error)
+    def _complain(self, text: str) -> None:
         if text not in self.errors:
             self.errors.append(text)
 

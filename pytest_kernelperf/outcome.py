@@ -76,6 +76,13 @@ class Outcome:
         contrasted = [verdict for one in self.independences for verdict in one.verdicts]
         return (*self.tabled, *compared, *contrasted)
 
+    @property
+    def verdicts_in_record(self) -> tuple[Verdict, ...]:
+        """
+        The verdicts on what a recorded run holds: not on kernels, nor that nothing was measured.
+        """
+        return replace(self, compiled=(), unmeasured=None).verdicts
+
     def without_measurement(self) -> Outcome:
         """
         Return the outcome of a marked test that passed and measured nothing.

@@ -1,0 +1,53 @@
+"""
+Tells what a run's tests failed by: a verdict, which may be in the record or not, or themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_kernelperf.model import Verdict
+from pytest_kernelperf.outcome import Outcome, fails
+
+if TYPE_CHECKING:
+    from pytest_kernelperf.settings import Settings
+
+
+def failed_beyond(
+    verdicts: Sequence[Verdict], outcome: Outcome, failed: Collection[str], settings: Settings
+) -> bool:
+    """
+    Return whether a test failed by something that none of some verdicts tells, as in a teardown.
+
+    Args:
+        verdicts: All of the test's, or those of the kind that is looked at.
+        outcome: What the test brought.
+        failed: Node ids of all tests that pytest reports as failed.
+        settings: What the run was asked to do.
+    """
+    if not _body_passed(outcome):
+        return True
+    return outcome.nodeid in failed and not _any_fails(verdicts, settings)
+
+
+def untold(
+    outcomes: Iterable[Outcome], failed: Iterable[str], settings: Settings
+) -> tuple[str, ...]:
+    """
+    Return the failed tests whose records do not tell so: a judge of the record must know.
+    """
+    told = {
+        one.nodeid
+        for one in outcomes
+        if not _body_passed(one) or _any_fails(one.verdicts_in_record, settings)
+    }
+    return tuple(nodeid for nodeid in failed if nodeid not in told)
+
+
+def _body_passed(outcome: Outcome) -> bool:
+    return all(one.body_passed for one in outcome.recorded)
+
+
+def _any_fails(verdicts: Iterable[Verdict], settings: Settings) -> bool:
+    return any(fails(each, settings) for each in verdicts)

@@ -1,0 +1,129 @@
+"""
+Stores what a run measured and compiled, as far as its tests' failures and the options allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kernelperf.bench import baselines_root
+from pytest_kernelperf.errors import KernelPerfError
+from pytest_kernelperf.failures import failed_beyond
+from pytest_kernelperf.model import Change, Recorded, Status, UpdateMode
+from pytest_kernelperf.outcome import Outcome, fails
+from pytest_kernelperf.units import listed
+
+if TYPE_CHECKING:
+    from pytest_kernelperf.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """
+    What was done about one test's kernels, or about one folder of baselines.
+
+    Attributes:
+        changes: One per case.
+        errors: Sentences on what could not be done, and now fails the run.
+    """
+
+    changes: Sequence[Change] = ()
+    errors: Sequence[str] = ()
+
+
+def by_root(
+    outcomes: Iterable[Outcome], failed: Collection[str], settings: Settings
+) -> dict[Path, list[Recorded]]:
+    """
+    Return the measurements as an update takes them, by their folder of baselines.
+
+    Args:
+        outcomes: What the run's tests brought.
+        failed: Node ids of all tests that pytest reports as failed.
+        settings: What the run was asked to do.
+    """
+    found: dict[Path, list[Recorded]] = {}
+    for outcome in outcomes:
+        root = baselines_root(settings, Path(outcome.path))
+        found.setdefault(root, []).extend(_to_store(outcome, failed, settings))
+    return found
+
+
+def store(
+    outcomes: Sequence[Outcome], failed: Collection[str], settings: Settings
+) -> Iterator[Stored]:
+    """
+    Store kernels, then times, and yield what was done as it is done: an interrupt keeps the rest.
+
+    Args:
+        outcomes: What the run's tests brought.
+        failed: Node ids of all tests that pytest reports as failed.
+        settings: What the run was asked to do.
+    """
+    mode = UpdateMode(settings.update_new, settings.accept_regressions)
+    for outcome in outcomes:
+        yield _store_kernels(outcome, failed, settings, mode)
+    for root, recorded in by_root(outcomes, failed, settings).items():
+        if recorded:
+            yield _store_times(root, recorded, settings, mode)
+
+
+def _to_store(
+    outcome: Outcome, failed: Collection[str], settings: Settings
+) -> tuple[Recorded, ...]:
+    """
+    Return a test's measurements; what failed after them, as in a teardown, counts as its body.
+    """
+    # A failing verdict on a kernel's code keeps its times from being stored: they are that code's.
+    if not failed_beyond(outcome.verdicts_in_record, outcome, failed, settings):
+        return outcome.recorded
+    return tuple(replace(one, body_passed=False) for one in outcome.recorded)
+
+
+def _store_kernels(
+    outcome: Outcome, failed: Collection[str], settings: Settings, mode: UpdateMode
+) -> Stored:
+    from pytest_kernelperf.compiled import update_resources
+
+    root = baselines_root(settings, Path(outcome.path))
+    has_failed = failed_beyond(outcome.verdicts, outcome, failed, settings)
+    try:
+        return Stored(update_resources(root, outcome.compiled, mode, has_failed=has_failed))
+    except KernelPerfError as error:
+        return Stored(errors=[str(error)])
+
+
+def _store_times(
+    root: Path, recorded: Sequence[Recorded], settings: Settings, mode: UpdateMode
+) -> Stored:
+    from pytest_kernelperf.gate import Gate
+
+    try:
+        changes = Gate(root).update(recorded, mode).changes
+    except KernelPerfError as error:
+        return Stored(errors=[str(error)])
+    return Stored(changes, list(_not_accepted(recorded, changes, settings)))
+
+
+def _not_accepted(
+    recorded: Iterable[Recorded], changes: Iterable[Change], settings: Settings
+) -> Iterator[str]:
+    """
+    Say which regressions passed because they were to be stored, and then were not.
+    """
+    refused = {(one.case.file, one.case.key) for one in changes if one.action == "refused"}
+    for one in recorded:
+        case = one.measurement.case
+        passed = [
+            f"P{each.percentile:g}"
+            for each in one.verdicts
+            if each.judged and each.status is Status.REGRESSED and not fails(each, settings)
+        ]
+        if one.body_passed and passed and (case.file, case.key) in refused:
+            yield (
+                f"{case.label} ({case.timer}): {listed(passed)} REGRESSED and not stored, so "
+                "not accepted: its update was refused, for the reason given there"
+            )

@@ -1,0 +1,74 @@
+"""
+What a test failed by: two questions that are one for most tests, and where they part.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_kernelperf.failures import failed_beyond, untold
+from pytest_kernelperf.model import Compiled, Status, Verdict
+from pytest_kernelperf.outcome import Outcome
+from pytest_kernelperf.settings import Settings
+
+NODEID = "test_it.py::test_it"
+FAILED, PASSED = (NODEID,), ()
+
+
+@pytest.fixture
+def outcome(make):
+    """
+    Return a function that makes the outcome of a test with one measurement.
+    """
+
+    def build(status=Status.UNCHANGED, *, body_passed=True, compiled=None):
+        recorded = make.recorded(status, body_passed=body_passed)
+        case = make.case(timer="device", l2="sm_90")
+        verdict = Verdict(case, 50.0, compiled, "", "") if compiled else None
+        kernels = (Compiled(case, (), verdict=verdict),) if verdict else ()
+        return Outcome(NODEID, "test_it.py", recorded=(recorded,), compiled=kernels)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("what", "failed", "beyond_all", "beyond_recorded", "told"),
+    [
+        ({}, PASSED, False, False, True),
+        ({"status": Status.REGRESSED}, FAILED, False, False, True),
+        ({"body_passed": False}, FAILED, True, True, True),
+        # As in a teardown: the record was closed over a test that had passed.
+        ({}, FAILED, True, True, False),
+        # Its code is slower, its time is not: the record holds no verdict on code.
+        ({"compiled": Status.REGRESSED}, FAILED, False, True, False),
+        # As an expected failure: pytest reports none, and still nothing of it is stored.
+        ({"body_passed": False}, PASSED, True, True, True),
+    ],
+    ids=["passed", "slow", "wrong", "teardown", "slow code", "xfail"],
+)
+def test_what_failed_a_test_is_told_by_its_record_or_a_verdict_or_neither(
+    outcome, what, failed, beyond_all, beyond_recorded, told
+):
+    one, settings = outcome(**what), Settings()
+
+    assert beyond_all == failed_beyond(one.verdicts, one, failed, settings)
+    assert beyond_recorded == failed_beyond(one.verdicts_in_record, one, failed, settings)
+    assert (() if told else FAILED) == untold([one], failed, settings)
+
+
+def test_what_strict_fails_is_told_by_its_verdict(outcome):
+    one = outcome(Status.NO_BASELINE)
+
+    assert FAILED == untold([one], FAILED, Settings())
+    assert () == untold([one], FAILED, Settings(strict=True))
+
+
+def test_a_failed_test_that_brought_nothing_is_untold():
+    assert FAILED == untold([], FAILED, Settings())
+
+
+def test_that_nothing_was_measured_is_no_verdict_of_the_record(outcome):
+    one = Outcome(NODEID, "test_it.py").without_measurement()
+
+    assert not failed_beyond(one.verdicts, one, FAILED, Settings())
+    assert FAILED == untold([one], FAILED, Settings())
