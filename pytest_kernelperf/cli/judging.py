@@ -170,6 +170,6 @@ def _shown(where: Path | None, baselines: Path | None) -> tuple[Path, Path]:
     if baselines is None and root.absolute() not in (where.absolute(), *where.absolute().parents):
         named = [p for p in (where.absolute(), *where.absolute().parents) if p.name == "baselines"]
         root = named[0] if named else where
-    if root == where and where.is_file():
+    if baselines is None and root == where and where.is_file():
         raise OptionsError(f"{where} is in no folder called baselines; name it with --baselines")
     return root.absolute(), where.absolute()

@@ -122,13 +122,21 @@ def test_runs_that_share_no_case_are_refused(kernelperf, five, tmp_path, make) -
 
 
 def test_what_is_not_there_or_empty_is_refused(kernelperf, five, tmp_path) -> None:
-    empty = tmp_path / "empty.jsonl"
+    empty, text, folder = tmp_path / "empty.jsonl", tmp_path / "notes.txt", tmp_path / "folder"
     RunWriter(empty).close(True)
+    text.touch()
+    folder.mkdir()
 
-    for wrong, message in ((tmp_path / "none", "there is no"), (empty, "holds no measurement")):
-        result = kernelperf("compare", five("a"), wrong)
-        assert 2 == result.exit_code
-        assert message in result.output
+    for wrong, message in (
+        (tmp_path / "none", f"there is no {tmp_path / 'none'}"),
+        (empty, f"{empty} holds no measurement"),
+        (text, f"{text} is neither a recorded run nor"),
+        (folder, f"{folder} holds no measurement"),
+    ):
+        for sides in ((five("a"), wrong), (wrong, five("a"))):
+            result = kernelperf("compare", *sides)
+            assert 2 == result.exit_code
+            assert message in result.output
 
 
 def test_an_invalid_measurement_is_left_out_and_said(kernelperf, five, tmp_path, make) -> None:

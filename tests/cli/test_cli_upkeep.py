@@ -298,3 +298,49 @@ def test_show_of_a_run_tells_first_launches_apart(kernelperf, record, make) -> N
     result = kernelperf("show", record("new", case=make.case(timer="launch")))
 
     assert "bursts of 100 launches; the first of each, kept apart" in result.output
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("none", "'named' does not exist"), ("file", "named is a file; expected a folder")],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("show",),
+        ("show", "named"),
+        ("show", FILE),
+        ("prune",),
+        ("prune", "--dry-run"),
+        ("prune", "--tests", FILE),
+        ("rename", FILE, "tests/perf/test_new.py"),
+    ],
+    ids=" ".join,
+)
+def test_baselines_that_are_no_folder_are_exit_status_2_and_named(
+    kernelperf, project, store, command, kind, message
+) -> None:
+    """The project has baselines: none of them is shown or changed in their stead."""
+    before = stored(store)
+    if kind == "file":
+        (project / "named").touch()
+
+    result = kernelperf(*command, "--baselines", "named")
+
+    assert 2 == result.exit_code
+    assert message in result.output
+    assert before == stored(store)
+
+
+@pytest.mark.parametrize(
+    "command", [("show",), ("prune",), ("rename", FILE, "tests/perf/test_new.py")], ids=" ".join
+)
+def test_a_file_where_the_project_has_its_baselines_is_exit_status_2(
+    kernelperf, project, command
+) -> None:
+    (project / "baselines").touch()
+
+    result = kernelperf(*command)
+
+    assert 2 == result.exit_code
+    assert f"baselines {project / 'baselines'} is a file; expected a folder" in result.output
