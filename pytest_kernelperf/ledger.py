@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kernelperf.errors import KernelPerfError
-from pytest_kernelperf.failures import untold
+from pytest_kernelperf.failures import excused, untold
 from pytest_kernelperf.model import (
     Change,
     Comparison,
@@ -238,8 +238,16 @@ class Ledger:
         if self._settings.record is not None:
             writer = self._opened(self._settings.record)
             is_complete = not (self.awaits_selected or self._not_run())
-            failed = untold(self._outcomes, self._failed, self._settings)
-            writer.close(complete=is_complete, failed=failed)
+            writer.close(
+                complete=is_complete,
+                failed=untold(self._outcomes, self._failed, self._settings),
+                excused=excused(self._outcomes, self._failed),
+                nodeids={
+                    one.place: one.nodeid
+                    for one in self._outcomes
+                    if one.is_recorded and one.place != one.nodeid
+                },
+            )
 
     @cached_property
     def _proofs(self) -> dict[str, Proof]:

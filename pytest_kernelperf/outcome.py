@@ -42,6 +42,7 @@ class Outcome:
         compiled: What the compiler made of its kernels.
         unmeasured: The NOT_MEASURED verdict, if that is what it was.
         missing: What the machine lacks, if the test was skipped for it.
+        excused: Why pytest does not fail it, whatever was wrong: "xfail", "skip", "rerun"; or "".
     """
 
     nodeid: str
@@ -54,6 +55,21 @@ class Outcome:
     compiled: tuple[Compiled, ...] = ()
     unmeasured: Verdict | None = None
     missing: str = ""
+    excused: str = ""
+
+    @property
+    def place(self) -> str:
+        """
+        The test as its records call it: relative to its anchor, and not to pytest's root folder.
+        """
+        return f"{self.file}::{self.test}"
+
+    @property
+    def is_recorded(self) -> bool:
+        """
+        Whether a recorded run holds anything of it.
+        """
+        return bool(self.recorded or self.comparisons or self.independences)
 
     @property
     def tabled(self) -> tuple[Verdict, ...]:

@@ -30,6 +30,18 @@ def is_verdict(call: pytest.CallInfo[None]) -> bool:
     return call.excinfo is not None and isinstance(call.excinfo.value, KernelPerfFailure)
 
 
+def excuse_of(report: pytest.TestReport) -> str:
+    """
+    Return why pytest does not fail a test whatever went wrong in it; "" if it has no such reason.
+    """
+    # A status that plugins give which run a failed test again.
+    if str(report.outcome) == "rerun":
+        return "rerun"
+    if not report.skipped:
+        return ""
+    return "xfail" if hasattr(report, "wasxfail") else "skip"
+
+
 def verdict_repr(
     item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException], headline: str | None
 ) -> Any:

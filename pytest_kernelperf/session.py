@@ -24,7 +24,12 @@ from pytest_kernelperf.model import Verdict
 from pytest_kernelperf.options import MARKER
 from pytest_kernelperf.outcome import Outcome, fails, pack, unpack
 from pytest_kernelperf.progress import ProgressLine
-from pytest_kernelperf.pytest_reports import is_verdict, report_collection_error, verdict_repr
+from pytest_kernelperf.pytest_reports import (
+    excuse_of,
+    is_verdict,
+    report_collection_error,
+    verdict_repr,
+)
 from pytest_kernelperf.reruns import rerun_command, rerun_warning
 from pytest_kernelperf.settings import Settings
 from pytest_kernelperf.settling import Settling
@@ -260,7 +265,7 @@ class MeasuringRun:
             return
         packed = getattr(report, "kernelperf", None)
         if packed is not None:
-            self.ledger.absorb(unpack(packed))
+            self.ledger.absorb(replace(unpack(packed), excused=excuse_of(report)))
         if report.failed:
             self.ledger.note_failure(report.nodeid)
 

@@ -281,7 +281,7 @@ def _write_compact(run: Run, path: Path) -> None:
     writer = RunWriter(path)
     for recorded in run.recorded:
         writer.append(compact(recorded))
-    writer.close(failed=run.failed)
+    writer.close(failed=run.failed, excused=run.excused, nodeids=run.nodeids)
 
 
 def _differences(there: Machine, now: Machine) -> Iterator[tuple[str, str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from pytest_kernelperf import report
+from pytest_kernelperf.cli.failing import Failing, failing_tests
 from pytest_kernelperf.cli.parameters import baselines_option, root_of, runs_argument
 from pytest_kernelperf.cli.terminal import echo, look, rerun_command, say_if_cut_off
 from pytest_kernelperf.errors import OptionsError
@@ -17,7 +18,6 @@ from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import (
     FAILING,
     FAILING_STRICT,
-    Verdict,
 )
 from pytest_kernelperf.side_by_side import compare_sides, read_side
 from pytest_kernelperf.store.baselines import Baselines
@@ -54,19 +54,23 @@ def judge(
     if not gate.baselines.root.exists():
         click.echo(f"kernelperf: there is no folder {gate.baselines.root}: nothing has a baseline")
     recorded = [each for run in judged for each in run.recorded]
-    verdicts = [verdict for run in judged for verdict in run.verdicts]
     _echo_verdicts(judged)
     calibrations = gate.calibrations(recorded)
     for slug, proof in calibrations.items():
         click.echo(f"kernelperf: {report.calibration_line(slug, proof)}")
-    failed = _said_failures(judged, verdicts, strict=strict)
-    click.echo(report.last_line(verdicts))
+    failing = FAILING | FAILING_STRICT if strict else FAILING
+    failures = [failing_tests(run, failing) for run in judged]
+    _echo_unseen(judged, failures)
+    failed_tests = tuple(dict.fromkeys(nodeid for each in failures for nodeid in each.tests))
+    failed = bool(failed_tests) or (strict and _is_lacking(judged))
+    click.echo(report.last_line([verdict for run in judged for verdict in run.verdicts]))
     if json_file is not None:
         text = report.run_json(
             recorded,
             [each for run in judged for each in run.comparisons],
             failed,
             independences=[each for run in judged for each in run.independences],
+            failed_tests=failed_tests,
             calibrations=calibrations,
         )
         write_bytes(json_file, text.encode())
@@ -136,28 +140,24 @@ def _echo_verdicts(runs: Sequence[Run]) -> None:
     echo("\n\n".join(block for block in blocks if block))
 
 
-def _said_failures(runs: Sequence[Run], verdicts: Sequence[Verdict], *, strict: bool) -> bool:
+def _echo_unseen(runs: Sequence[Run], failures: Sequence[Failing]) -> None:
     """
-    Say what the verdicts don't show, and return whether anything failed.
+    Say what the verdicts don't show.
     """
     for run in runs:
         say_if_cut_off(run)
-    recorded = [record for run in runs for record in run.recorded]
-    is_empty = not any(run.recorded or run.comparisons or run.independences for run in runs)
-    broken = [record.measurement.case.label for record in recorded if not record.body_passed]
-    for label in dict.fromkeys(broken):
-        click.echo(f"kernelperf: {label} failed in its own body when it was recorded")
-    unseen = list(dict.fromkeys(nodeid for run in runs for nodeid in run.failed))
-    for nodeid in unseen:
-        click.echo(
-            f"kernelperf: {nodeid} failed when it was recorded, and no measurement tells why"
-        )
-    if is_empty:
+    for line in dict.fromkeys(line for each in failures for line in each.lines()):
+        click.echo(f"kernelperf: {line}")
+    if all(map(_is_empty, runs)):
         click.echo("kernelperf: the run holds no measurement")
-    failing = FAILING | FAILING_STRICT if strict else FAILING
-    slow = any(verdict.judged and verdict.status in failing for verdict in verdicts)
-    cut_off = strict and (is_empty or not all(run.complete for run in runs))
-    return slow or bool(broken or unseen) or cut_off
+
+
+def _is_lacking(runs: Sequence[Run]) -> bool:
+    return all(map(_is_empty, runs)) or not all(run.complete for run in runs)
+
+
+def _is_empty(run: Run) -> bool:
+    return not (run.recorded or run.comparisons or run.independences)
 
 
 def _shown(where: Path | None, baselines: Path | None) -> tuple[Path, Path]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
 import msgspec
 
 from pytest_kernelperf.errors import BaselineFormatError, BaselineWriteError
-from pytest_kernelperf.model import Comparison, Independence, Recorded, Verdict
+from pytest_kernelperf.model import Case, Comparison, Independence, Recorded, Verdict
 from pytest_kernelperf.store.document import check_version
 from pytest_kernelperf.store.files import check_writable, read_bytes
 
@@ -43,6 +43,9 @@ class Run:
         failed: Tests that failed without a record that says so: what raised before it could be
             measured, what did not measure at all.
         independences: What `kernelperf.data_independence` measured.
+        excused: Tests that pytest did not fail whatever their records say, and why not: "xfail",
+            "skip" or "rerun".
+        nodeids: `file::test` of a record to what pytest calls the test, where that differs.
     """
 
     name: str
@@ -51,6 +54,15 @@ class Run:
     complete: bool = True
     failed: tuple[str, ...] = ()
     independences: tuple[Independence, ...] = ()
+    excused: Mapping[str, str] = field(default_factory=dict)
+    nodeids: Mapping[str, str] = field(default_factory=dict)
+
+    def nodeid_of(self, case: Case) -> str:
+        """
+        Return what pytest called the test of a case.
+        """
+        place = f"{case.file}::{case.test}"
+        return self.nodeids.get(place, place)
 
     @property
     def tabled(self) -> tuple[Verdict, ...]:
@@ -88,6 +100,8 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     complete: bool | None = None
     lines: int | None = None
     failed: tuple[str, ...] = ()
+    excused: dict[str, str] = {}
+    nodeids: dict[str, str] = {}
 
 
 class RunWriter:
@@ -132,21 +146,36 @@ class RunWriter:
         self._write(data)
         self._lines += 1
 
-    def close(self, complete: bool = True, failed: tuple[str, ...] = ()) -> None:
+    def close(
+        self,
+        complete: bool = True,
+        failed: tuple[str, ...] = (),
+        *,
+        excused: Mapping[str, str] | None = None,
+        nodeids: Mapping[str, str] | None = None,
+    ) -> None:
         """
         End the run; a second call does nothing.
 
         Args:
-            complete: False leaves the footer out: the run was cut off.
+            complete: False: the run was cut off; the footer says so, or is left out if it has
+                nothing else to say.
             failed: As in `Run.failed`; goes into the footer.
+            excused: As in `Run.excused`, likewise.
+            nodeids: As in `Run.nodeids`, likewise.
         """
         if self._file is None:
             return
+        footer = _Line(
+            complete=complete,
+            lines=self._lines,
+            failed=failed,
+            excused=dict(excused or {}),
+            nodeids=dict(nodeids or {}),
+        )
         try:
-            if complete:
-                self._write(
-                    msgspec.json.encode(_Line(complete=True, lines=self._lines, failed=failed))
-                )
+            if complete or footer.failed or footer.excused:
+                self._write(msgspec.json.encode(footer))
         finally:
             file, self._file = self._file, None
             try:
@@ -246,8 +275,7 @@ def _run(lines: Iterable[_Line], name: str, *, whole: bool) -> Run:
     recorded: list[Recorded] = []
     comparisons: list[Comparison] = []
     independences: list[Independence] = []
-    announced: int | None = None
-    failed: tuple[str, ...] = ()
+    footer = _Line()
     for line in lines:
         if line.recorded is not None:
             recorded.append(line.recorded)
@@ -255,7 +283,16 @@ def _run(lines: Iterable[_Line], name: str, *, whole: bool) -> Run:
             comparisons.append(line.comparison)
         if line.independence is not None:
             independences.append(line.independence)
-        if line.complete:
-            announced, failed = line.lines, line.failed
-    complete = whole and announced == len(recorded) + len(comparisons) + len(independences)
-    return Run(name, tuple(recorded), tuple(comparisons), complete, failed, tuple(independences))
+        if line.complete is not None:
+            footer = line
+    count = len(recorded) + len(comparisons) + len(independences)
+    return Run(
+        name,
+        tuple(recorded),
+        tuple(comparisons),
+        complete=whole and footer.complete is True and footer.lines == count,
+        failed=footer.failed,
+        independences=tuple(independences),
+        excused=footer.excused,
+        nodeids=footer.nodeids,
+    )

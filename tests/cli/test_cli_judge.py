@@ -162,6 +162,63 @@ def test_a_test_that_failed_itself_fails_the_run(kernelperf, baseline, record) -
     assert "test_attention[8] failed in its own body" in result.output
 
 
+@pytest.mark.parametrize("why", ["xfail", "skip", "rerun"])
+@pytest.mark.parametrize("failure", [{"level_us": 3.6, "processes": 3}, {"body_passed": False}])
+def test_what_pytest_excused_is_not_counted_and_said(
+    kernelperf, baseline, tmp_path, make, failure, why
+) -> None:
+    path, nodeid = tmp_path / "new.jsonl", "tests/perf/test_attention.py::test_attention[8]"
+    writer = RunWriter(path)
+    writer.append(make.recorded(name="new", **failure))
+    writer.close(excused={nodeid: why})
+
+    result = kernelperf("judge", path, "--json", tmp_path / "judged.json")
+    document = json.loads((tmp_path / "judged.json").read_text())
+
+    assert 0 == result.exit_code
+    assert f"kernelperf: {nodeid} was excused by pytest ({why})" in result.output
+    assert (False, []) == (document["exit_failed"], document["failed_tests"])
+
+
+def test_what_is_excused_in_one_run_fails_in_another(kernelperf, baseline, record, make, tmp_path):
+    path, nodeid = tmp_path / "new.jsonl", "tests/perf/test_attention.py::test_attention[8]"
+    writer = RunWriter(path)
+    writer.append(make.recorded(name="new", body_passed=False))
+    writer.close(excused={nodeid: "xfail"})
+
+    assert 1 == kernelperf("judge", path, record("other", body_passed=False)).exit_code
+
+
+def test_what_passes_needs_no_excuse(kernelperf, baseline, make, tmp_path) -> None:
+    path, nodeid = tmp_path / "new.jsonl", "tests/perf/test_attention.py::test_attention[8]"
+    writer = RunWriter(path)
+    writer.append(make.recorded(name="new"))
+    writer.close(excused={nodeid: "xfail"})
+
+    assert "excused" not in kernelperf("judge", path).output
+
+
+def test_the_document_names_what_failed_whatever_tells_it(
+    kernelperf, baseline, make, tmp_path
+) -> None:
+    """By a verdict, in its own body, without a record: each once, as pytest calls it."""
+    path, other = tmp_path / "new.jsonl", make.case("test_attention[16]")
+    writer = RunWriter(path)
+    writer.append(make.recorded(name="new", level_us=3.6, processes=3))
+    writer.append(make.recorded(name="b", body_passed=False, case=other))
+    writer.append(make.recorded(name="c", body_passed=False, case=other))
+    nodeid = f"{other.file}::{other.test}"
+    writer.close(failed=("test_x.py::test_broken",), nodeids={nodeid: f"deep/{nodeid}"})
+
+    kernelperf("judge", path, "--json", tmp_path / "judged.json")
+
+    assert [
+        "tests/perf/test_attention.py::test_attention[8]",
+        f"deep/{nodeid}",
+        "test_x.py::test_broken",
+    ] == json.loads((tmp_path / "judged.json").read_text())["failed_tests"]
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\x00\xff", b"[]", b'{"schema_version": 7, "kind": "kernelperf-run"}\n']
 )

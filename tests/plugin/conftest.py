@@ -10,7 +10,9 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from pytest_kernelperf.cli import main
 from pytest_kernelperf.store.runs import Run, read_run
 
 # Loaded once, here: pytester forgets what a run inside this process has imported, but numpy and
@@ -105,6 +107,12 @@ class Project:
         Run pytest on the project in a process of its own.
         """
         return self.pytester.runpytest_subprocess("-p", "kernelperf", *args, timeout=120)
+
+    def judge(self, *args: str, run: str = "run.jsonl") -> Result:
+        """
+        Have `kernelperf judge` judge a recorded run, and write its document to `judged.json`.
+        """
+        return CliRunner().invoke(main, ["judge", run, "--json", "judged.json", *args])
 
     def baseline_files(self) -> list[str]:
         """

@@ -59,9 +59,33 @@ BASELINED = """
     @pytest.mark.xfail(strict=True)
     def test_passes_unexpectedly(kernelperf): kernelperf(abs, -1)
 
+    @pytest.mark.xfail(strict=True)
+    def test_slower_as_must_be(kernelperf): kernelperf(abs, -1)
+
+    @pytest.mark.xfail(raises=ValueError)
+    def test_slower_than_known(kernelperf): kernelperf(abs, -1)
+
+    @pytest.mark.xfail
+    def test_wrong_as_known(kernelperf):
+        assert kernelperf(abs, -1) == 2
+
+    def test_then_expects(kernelperf):
+        kernelperf(abs, -1)
+        pytest.xfail("no more")
+
     def test_then_skips(kernelperf):
         kernelperf(abs, -1)
         pytest.skip("no more")
+
+    @pytest.fixture
+    def skipping(kernelperf):
+        kernelperf(abs, -1)
+        pytest.skip("no more")
+
+    def test_skips_before(skipping): pass
+
+    @pytest.mark.parametrize("text", ["a b", "x::y[1]", "µ/ü", "'\\n\\""])
+    def test_slower_odd(kernelperf, text): kernelperf(abs, -1)
 """
 
 NEW = """
@@ -111,12 +135,16 @@ FILES = ("--kernelperf-json", "run.json", "--kernelperf-record", "run.jsonl")
 #: A row of the table: it ends in its status, and perhaps a reservation.
 ROW = re.compile(r" P\d+ .* ([A-Z_]+)( OTHER_CARD| PROVISIONAL)?$")
 #: A line of pytest's short summary.
-FAILED = re.compile(r"(?:FAILED|ERROR) (\S+)")
+FAILED = re.compile(r"(?:FAILED|ERROR) (.+?)(?: - .*)?$")
 #: Tests that pytest does not fail whatever their verdict: expected failures, a skip.
 EXCUSED = {
     "test_it.py::test_slower_as_known",
+    "test_it.py::test_slower_as_must_be",
     "test_it.py::test_passes_unexpectedly",
+    "test_it.py::test_wrong_as_known",
+    "test_it.py::test_then_expects",
     "test_it.py::test_then_skips",
+    "test_it.py::test_skips_before",
 }
 
 
@@ -202,6 +230,7 @@ def test_terminal_document_record_and_exit_status_agree(baselined, options, seed
     for nodeid in failing(document, options):
         assert nodeid in {*document["failed_tests"], *EXCUSED}
     check_record(baselined, document, options)
+    check_judgement(baselined, document, options)
 
 
 def failing(document, options):
@@ -238,3 +267,23 @@ def check_record(project, document, options):
             if verdict.status in FAILING
         }
         assert set(document["failed_tests"]) <= {*run.failed, *broken, *invalid, *slow}
+
+
+def check_judgement(project, document, options):
+    """
+    Check that `kernelperf judge` of the record fails the same tests and writes the same document.
+    """
+    strict = "--kernelperf-strict" in options
+
+    result = project.judge("--baselines", "before", *(["--strict"] if strict else []))
+
+    judged = project.read_json("judged.json")
+    for key in ("measurements", "comparisons", "data_independence", "environments", "calibrations"):
+        assert document[key] == judged[key]
+    stored = set()
+    if any("update" in option for option in options):
+        # To be stored it failed nothing; against what was stored before, it does.
+        stored = failing(judged, ["--kernelperf-strict"] if strict else [])
+    live, failed = set(document["failed_tests"]), set(judged["failed_tests"])
+    assert live <= failed <= live | stored
+    assert bool(failed) == judged["exit_failed"] == (result.exit_code == 1)

@@ -4,9 +4,11 @@ What a test failed by: two questions that are one for most tests, and where they
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from pytest_kernelperf.failures import failed_beyond, untold
+from pytest_kernelperf.failures import excused, failed_beyond, untold
 from pytest_kernelperf.model import Compiled, Status, Verdict
 from pytest_kernelperf.outcome import Outcome
 from pytest_kernelperf.settings import Settings
@@ -65,6 +67,22 @@ def test_what_strict_fails_is_told_by_its_verdict(outcome):
 
 def test_a_failed_test_that_brought_nothing_is_untold():
     assert FAILED == untold([], FAILED, Settings())
+
+
+def test_what_is_excused_has_a_record_and_did_not_fail_at_another_attempt(outcome):
+    one = replace(outcome(Status.REGRESSED), excused="xfail")
+    bare = replace(Outcome("test_it.py::test_skipped", "test_it.py"), excused="skip")
+
+    assert {NODEID: "xfail"} == excused([one, bare], PASSED)
+    assert {} == excused([one, bare], FAILED)
+
+
+def test_what_is_excused_is_not_so_where_its_record_could_be_a_failed_tests(outcome):
+    one = replace(outcome(), nodeid="a/test_it.py::test_it", excused="xfail")
+    other = replace(outcome(), nodeid="b/test_it.py::test_it")
+
+    assert {} == excused([one, other], {other.nodeid})
+    assert {one.nodeid: "xfail"} == excused([one, other], PASSED)
 
 
 def test_that_nothing_was_measured_is_no_verdict_of_the_record(outcome):

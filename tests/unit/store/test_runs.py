@@ -142,6 +142,40 @@ def test_a_run_with_a_line_removed_is_not_complete(tmp_path: Path, recorded: Rec
     assert not read_run(path).complete
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_footer_says_what_no_record_says_also_of_a_run_that_was_cut_off(
+    tmp_path: Path, recorded: Recorded, complete: bool
+) -> None:
+    writer = RunWriter(tmp_path / "run.jsonl")
+    writer.append(recorded)
+    excused, nodeids = {"in/test_x.py::test_x": "xfail"}, {"test_x.py::test_x": "in/test_x.py::x"}
+    writer.close(complete, ("test_x.py::test_broken",), excused=excused, nodeids=nodeids)
+    run = read_run(tmp_path / "run.jsonl")
+
+    assert complete == run.complete
+    assert ("test_x.py::test_broken",) == run.failed
+    assert (excused, nodeids) == (run.excused, run.nodeids)
+
+
+def test_a_footer_with_nothing_to_say_has_no_fields_for_it(tmp_path: Path) -> None:
+    """So it reads as it did before there were such fields."""
+    RunWriter(tmp_path / "run.jsonl").close()
+
+    assert '{"complete":true,"lines":0}' == (tmp_path / "run.jsonl").read_text().splitlines()[-1]
+
+
+def test_a_test_is_called_as_its_records_say_unless_the_footer_knows_better(
+    tmp_path: Path, make
+) -> None:
+    case = make.case("test_x[8]", file="tests/test_x.py")
+    writer = RunWriter(tmp_path / "run.jsonl")
+    writer.close(nodeids={"tests/test_x.py::test_x[8]": "sub/tests/test_x.py::test_x[8]"})
+    run = read_run(tmp_path / "run.jsonl")
+
+    assert "sub/tests/test_x.py::test_x[8]" == run.nodeid_of(case)
+    assert "tests/test_x.py::test_x[9]" == run.nodeid_of(replace(case, test="test_x[9]"))
+
+
 def test_a_run_names_what_failed_without_a_record(tmp_path: Path, recorded: Recorded) -> None:
     writer = RunWriter(tmp_path / "run.jsonl")
     writer.append(recorded)
