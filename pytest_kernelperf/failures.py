@@ -4,7 +4,7 @@ Tells what a run's tests failed by: a verdict, which may be in the record or not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_kernelperf.model import Verdict
@@ -13,9 +13,13 @@ from pytest_kernelperf.outcome import Outcome, fails
 if TYPE_CHECKING:
     from pytest_kernelperf.settings import Settings
 
+#: Node ids of what pytest reports as failed, and whether that was (also) in a teardown: no verdict
+#: tells of it, and judged against other baselines the test may have none that fails.
+Failed = Mapping[str, bool]
+
 
 def failed_beyond(
-    verdicts: Sequence[Verdict], outcome: Outcome, failed: Collection[str], settings: Settings
+    verdicts: Sequence[Verdict], outcome: Outcome, failed: Failed, settings: Settings
 ) -> bool:
     """
     Return whether a test failed by something that none of some verdicts tells, as in a teardown.
@@ -23,29 +27,28 @@ def failed_beyond(
     Args:
         verdicts: All of the test's, or those of the kind that is looked at.
         outcome: What the test brought.
-        failed: Node ids of all tests that pytest reports as failed.
+        failed: What pytest reports as failed.
         settings: What the run was asked to do.
     """
-    if not _body_passed(outcome):
+    if not _body_passed(outcome) or failed.get(outcome.nodeid):
         return True
     return outcome.nodeid in failed and not _any_fails(verdicts, settings)
 
 
-def untold(
-    outcomes: Iterable[Outcome], failed: Iterable[str], settings: Settings
-) -> tuple[str, ...]:
+def untold(outcomes: Collection[Outcome], failed: Failed, settings: Settings) -> tuple[str, ...]:
     """
     Return the failed tests whose records do not tell so: a judge of the record must know.
     """
-    told = {
-        one.nodeid
-        for one in outcomes
-        if not _body_passed(one) or _any_fails(one.verdicts_in_record, settings)
-    }
-    return tuple(nodeid for nodeid in failed if nodeid not in told)
+    wrong = {one.nodeid for one in outcomes if not _body_passed(one)}
+    slow = {one.nodeid for one in outcomes if _any_fails(one.verdicts_in_record, settings)}
+    return tuple(
+        nodeid
+        for nodeid, in_teardown in failed.items()
+        if nodeid not in wrong and (in_teardown or nodeid not in slow)
+    )
 
 
-def excused(outcomes: Iterable[Outcome], failed: Collection[str]) -> dict[str, str]:
+def excused(outcomes: Iterable[Outcome], failed: Failed) -> dict[str, str]:
     """
     Return the tests with records that pytest does not fail whatever these say, each with why.
     """

@@ -49,7 +49,7 @@ class Ledger:
         self._changes: list[Change] = []
         self._ran: set[str] = set()
         self._uncollected: set[str] = set()
-        self._failed: dict[str, None] = {}
+        self._failed: dict[str, bool] = {}
         self._has_failed = False
         self.selected: tuple[str, ...] = ()
         #: Set while the process that knows what is selected, a worker of xdist, has not told it.
@@ -112,19 +112,19 @@ class Ledger:
         except KernelPerfError as error:
             self._complain(str(error))
 
-    def note_failure(self, nodeid: str) -> None:
+    def note_failure(self, nodeid: str, *, in_teardown: bool) -> None:
         """
         Take note that pytest reports a test as failed, whatever failed in it and when.
         """
         # Which tests were to measure may be told later than that one of them failed.
-        self._failed[nodeid] = None
+        self._failed[nodeid] = in_teardown or self._failed.get(nodeid, False)
 
     def note_uncollected(self, nodeid: str) -> None:
         """
         Take note that something could not be collected: what it would have measured is missing.
         """
         self._uncollected.add(nodeid)
-        self._failed[nodeid] = None
+        self._failed[nodeid] = False
 
     def cut_off(self) -> None:
         """
@@ -143,7 +143,7 @@ class Ledger:
         self._has_failed = has_failed
         if not self.awaits_selected:
             concerned = {*self.selected, *self._ran, *self._uncollected}
-            self._failed = {nodeid: None for nodeid in self._failed if nodeid in concerned}
+            self._failed = {name: how for name, how in self._failed.items() if name in concerned}
         rest = self._not_run()
         if rest:
             self.warnings.append(f"stopped early, {len(rest)} not measured: {listed(rest)}")

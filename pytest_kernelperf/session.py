@@ -267,7 +267,7 @@ class MeasuringRun:
         if packed is not None:
             self.ledger.absorb(replace(unpack(packed), excused=excuse_of(report)))
         if report.failed:
-            self.ledger.note_failure(report.nodeid)
+            self.ledger.note_failure(report.nodeid, in_teardown=report.when == "teardown")
 
     # Outermost, so that baselines are written before the terminal's summary, and the last line
     # comes after it.

@@ -4,14 +4,14 @@ Stores what a run measured and compiled, as far as its tests' failures and the o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kernelperf.bench import baselines_root
 from pytest_kernelperf.errors import KernelPerfError
-from pytest_kernelperf.failures import failed_beyond
+from pytest_kernelperf.failures import Failed, failed_beyond
 from pytest_kernelperf.model import Change, Recorded, Status, UpdateMode
 from pytest_kernelperf.outcome import Outcome, fails
 from pytest_kernelperf.units import listed
@@ -35,14 +35,14 @@ class Stored:
 
 
 def by_root(
-    outcomes: Iterable[Outcome], failed: Collection[str], settings: Settings
+    outcomes: Iterable[Outcome], failed: Failed, settings: Settings
 ) -> dict[Path, list[Recorded]]:
     """
     Return the measurements as an update takes them, by their folder of baselines.
 
     Args:
         outcomes: What the run's tests brought.
-        failed: Node ids of all tests that pytest reports as failed.
+        failed: What pytest reports as failed.
         settings: What the run was asked to do.
     """
     found: dict[Path, list[Recorded]] = {}
@@ -52,15 +52,13 @@ def by_root(
     return found
 
 
-def store(
-    outcomes: Sequence[Outcome], failed: Collection[str], settings: Settings
-) -> Iterator[Stored]:
+def store(outcomes: Sequence[Outcome], failed: Failed, settings: Settings) -> Iterator[Stored]:
     """
     Store kernels, then times, and yield what was done as it is done: an interrupt keeps the rest.
 
     Args:
         outcomes: What the run's tests brought.
-        failed: Node ids of all tests that pytest reports as failed.
+        failed: What pytest reports as failed.
         settings: What the run was asked to do.
     """
     mode = UpdateMode(settings.update_new, settings.accept_regressions)
@@ -71,9 +69,7 @@ def store(
             yield _store_times(root, recorded, settings, mode)
 
 
-def _to_store(
-    outcome: Outcome, failed: Collection[str], settings: Settings
-) -> tuple[Recorded, ...]:
+def _to_store(outcome: Outcome, failed: Failed, settings: Settings) -> tuple[Recorded, ...]:
     """
     Return a test's measurements; what failed after them, as in a teardown, counts as its body.
     """
@@ -84,7 +80,7 @@ def _to_store(
 
 
 def _store_kernels(
-    outcome: Outcome, failed: Collection[str], settings: Settings, mode: UpdateMode
+    outcome: Outcome, failed: Failed, settings: Settings, mode: UpdateMode
 ) -> Stored:
     from pytest_kernelperf.compiled import update_resources
 

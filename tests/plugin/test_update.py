@@ -341,3 +341,20 @@ def test_a_test_whose_teardown_fails_is_not_stored(project, flag):
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(["refused *test_fails_late*", "added *test_sound*"])
     assert "test_fails_late" not in project.baseline_text()
+
+
+def test_of_a_slow_test_whose_teardown_fails_too_nothing_is_stored(project):
+    """The slow verdict is the reason of one failure, not of the other."""
+    late = "request.addfinalizer(lambda: 1 / 0)"
+    slow = "kernelperf.measure(abs, (-1,), name='slow')"
+    new = "kernelperf.measure(abs, (-1,), name='new')"
+    project.write(f"def test_it(kernelperf, request): {slow}")
+    project.run("--kernelperf-update")
+    before = project.baseline_text()
+    project.times(10.0, slow=13.0)
+    project.write(f"def test_it(kernelperf, request): {late}; {slow}; {new}")
+
+    project.run("--kernelperf-update", "--kernelperf-record", "run.jsonl")
+
+    assert before == project.baseline_text()
+    assert project.read_run().failed == ("test_it.py::test_it",)
