@@ -162,6 +162,15 @@ def test_a_test_that_failed_itself_fails_the_run(kernelperf, baseline, record) -
     assert "test_attention[8] failed in its own body" in result.output
 
 
+def test_a_run_without_measurements_is_said_and_fails_under_strict(kernelperf, tmp_path) -> None:
+    run = tmp_path / "empty.jsonl"
+    RunWriter(run).close()
+    relaxed, strict = kernelperf("judge", run), kernelperf("judge", run, "--strict")
+
+    assert [0, 1] == [relaxed.exit_code, strict.exit_code]
+    assert "kernelperf: the run holds no measurement" in relaxed.output
+
+
 @pytest.mark.parametrize("why", ["xfail", "skip", "rerun"])
 @pytest.mark.parametrize("failure", [{"level_us": 3.6, "processes": 3}, {"body_passed": False}])
 def test_what_pytest_excused_is_not_counted_and_said(

@@ -108,11 +108,17 @@ class Project:
         """
         return self.pytester.runpytest_subprocess("-p", "kernelperf", *args, timeout=120)
 
-    def judge(self, *args: str, run: str = "run.jsonl") -> Result:
+    def kernelperf(self, *args: str) -> Result:
         """
-        Have `kernelperf judge` judge a recorded run, and write its document to `judged.json`.
+        Call the command `kernelperf` in the project's folder.
         """
-        return CliRunner().invoke(main, ["judge", run, "--json", "judged.json", *args])
+        return CliRunner().invoke(main, args)
+
+    def judge(self, *args: str) -> Result:
+        """
+        Have the recorded run judged, with the document in `judged.json`.
+        """
+        return self.kernelperf("judge", "run.jsonl", "--json", "judged.json", *args)
 
     def baseline_files(self) -> list[str]:
         """

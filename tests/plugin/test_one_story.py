@@ -231,6 +231,7 @@ def test_terminal_document_record_and_exit_status_agree(baselined, options, seed
         assert nodeid in {*document["failed_tests"], *EXCUSED}
     check_record(baselined, document, options)
     check_judgement(baselined, document, options)
+    check_update(baselined, options)
 
 
 def failing(document, options):
@@ -280,6 +281,10 @@ def check_judgement(project, document, options):
     judged = project.read_json("judged.json")
     for key in ("measurements", "comparisons", "data_independence", "environments", "calibrations"):
         assert document[key] == judged[key]
+    told, others = told_by_last_line(result.output.splitlines()[-1])
+    not_recorded = len(document["unmeasured"])
+    assert told == document["counts"]["judged"] == judged["counts"]["judged"]
+    assert sum(others.values()) + not_recorded == document["counts"]["not_judged"]
     stored = set()
     if any("update" in option for option in options):
         # To be stored it failed nothing; against what was stored before, it does.
@@ -287,3 +292,27 @@ def check_judgement(project, document, options):
     live, failed = set(document["failed_tests"]), set(judged["failed_tests"])
     assert live <= failed <= live | stored
     assert bool(failed) == judged["exit_failed"] == (result.exit_code == 1)
+
+
+def check_update(project, options):
+    """
+    Check that `kernelperf update` of the record stores what the run itself has stored.
+    """
+    if not any("update" in option for option in options):
+        return
+    names = {
+        "--kernelperf-update-new": "--new-only",
+        "--kernelperf-accept-regressions": "--accept-regressions",
+    }
+    asked = [names[option] for option in options if option in names]
+
+    project.kernelperf("update", "run.jsonl", "--baselines", "before", *asked)
+
+    assert stored_in(project.path / "baselines") == stored_in(project.path / "before")
+
+
+def stored_in(folder):
+    """
+    Return every file of a folder of baselines with its content.
+    """
+    return {path.relative_to(folder): path.read_text() for path in folder.rglob("*.json")}
