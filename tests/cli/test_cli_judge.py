@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelperf.model import Comparison, Problem, Status
-from pytest_kernelperf.store.runs import RunWriter
+from pytest_kernelperf.cli.failing import failing_tests
+from pytest_kernelperf.model import FAILING, Comparison, Problem, Status
+from pytest_kernelperf.store.runs import Run, RunWriter
 
 
 def test_an_unchanged_run_passes(kernelperf, baseline, record) -> None:
@@ -196,6 +197,14 @@ def test_what_is_excused_in_one_run_fails_in_another(kernelperf, baseline, recor
     writer.close(excused={nodeid: "xfail"})
 
     assert 1 == kernelperf("judge", path, record("other", body_passed=False)).exit_code
+
+
+def test_a_verdict_that_is_only_shown_fails_nothing(make) -> None:
+    recorded = make.recorded(Status.REGRESSED)
+    shown = replace(recorded, verdicts=(replace(recorded.verdicts[0], judged=False),))
+
+    assert () == failing_tests(Run("run", (shown,)), FAILING).tests
+    assert () != failing_tests(Run("run", (recorded,)), FAILING).tests
 
 
 def test_what_passes_needs_no_excuse(kernelperf, baseline, make, tmp_path) -> None:

@@ -83,6 +83,7 @@ def test_a_slow_verdict_that_was_expected_is_excused_again_and_said(slower, mark
 
     result.assert_outcomes(xfailed=1)
     assert slower.project.read_run().excused == {"test_it.py::test_it": "xfail"}
+    assert slower.project.read_run().nodeids == {}
     assert "REGRESSED" in judgement.output
     said = "kernelperf: test_it.py::test_it was excused by pytest (xfail) when it was recorded"
     assert said in judgement.output

@@ -138,6 +138,19 @@ def test_records_are_kept_small_and_true(folder, make):
     )
 
 
+def test_what_a_record_says_of_its_tests_is_kept(folder, make):
+    said = {"excused": {"b/test_x.py::test_b": "skip"}, "nodeids": {"test_x.py::b": "b/test_x.py"}}
+    writer = RunWriter(folder.part(1, "unslowed"))
+    writer.append(make.recorded())
+    writer.close(failed=("test_x.py::test_a",), **said)
+
+    folder.keep(1)
+
+    kept = read_run(folder.unslowed(1))
+    assert ("test_x.py::test_a",) == kept.failed
+    assert said == {"excused": kept.excused, "nodeids": kept.nodeids}
+
+
 def test_compacting_keeps_everything_but_digits_and_verdicts(make):
     recorded = make.recorded()
     short = compact(recorded)
