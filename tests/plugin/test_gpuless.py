@@ -234,14 +234,21 @@ def test_a_call_without_triton_kernels_is_told_so(gpuless):
     result.stdout.fnmatch_lines(["*launched no Triton kernel*"])
 
 
+def plain_and_strict(outcome: str) -> pytest.MarkDecorator:
+    """
+    Run a test of what is not judged twice: it ends so, and fails where that is asked for.
+    """
+    return pytest.mark.parametrize(
+        ("options", "outcome"),
+        [((), {outcome: 1}), (("--kernelperf-strict",), {"failed": 1})],
+        ids=["plain", "strict"],
+    )
+
+
 ASKS_FIRST = COPY.replace("kernelperf(copy, x)", "assert x.sum() == 0\n        kernelperf(copy, x)")
 
 
-@pytest.mark.parametrize(
-    ("options", "outcome"),
-    [((), {"skipped": 1}), (("--kernelperf-strict",), {"failed": 1})],
-    ids=["plain", "strict"],
-)
+@plain_and_strict("skipped")
 def test_a_test_that_asks_for_a_value_first_is_counted_as_not_judged(gpuless, options, outcome):
     gpuless.write(ASKS_FIRST.format(line=GOOD, limits="{'targets': 'sm_80'}"))
 
@@ -254,11 +261,7 @@ def test_a_test_that_asks_for_a_value_first_is_counted_as_not_judged(gpuless, op
     assert [] == gpuless.baseline_files()
 
 
-@pytest.mark.parametrize(
-    ("options", "outcome"),
-    [((), {"passed": 1}), (("--kernelperf-strict",), {"failed": 1})],
-    ids=["plain", "strict"],
-)
+@plain_and_strict("passed")
 def test_a_stored_call_behind_a_value_is_counted_as_not_judged(gpuless, options, outcome):
     source = COPY.format(line=GOOD, limits="{'targets': 'sm_80'}")
     twice = source.replace(
@@ -287,11 +290,7 @@ ASKS_ON_HOPPER = COPY.replace(
 )
 
 
-@pytest.mark.parametrize(
-    ("options", "outcome"),
-    [((), {"passed": 1}), (("--kernelperf-strict",), {"failed": 1})],
-    ids=["plain", "strict"],
-)
+@plain_and_strict("passed")
 def test_a_target_whose_call_asks_for_a_value_is_counted_as_not_judged(gpuless, options, outcome):
     limits = "{'targets': ('sm_90', 'sm_80'), 'spills': 0}"
     gpuless.write(ASKS_ON_HOPPER.format(line=GOOD, limits=limits))
