@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from pytest_kernelperf.errors import ResourcesUnavailableError
+from pytest_kernelperf.errors import NoValueError, ResourcesUnavailableError
 
 #: A loop that launches more kernels than this per call is not followed further.
 _MAX_LAUNCHES = 256
@@ -52,6 +52,7 @@ def watch_launches(*, compiling: bool = False) -> Iterator[list[Launch]]:
         compiling: Nothing is timed: watch to the end, and name the kernel that does not compile.
 
     Raises:
+        NoValueError: If `compiling` and a grid depends on what is in a tensor.
         ResourcesUnavailableError: If `compiling` and a kernel does not compile.
     """
     from triton.runtime.autotuner import Autotuner
@@ -102,6 +103,7 @@ def _overheard(run: Any, function: Any, *args: Any, **kwargs: Any) -> tuple[Any,
     Return what a launch returned, and what ptxas said if it ran: asking it again takes a second.
 
     Raises:
+        NoValueError: If its grid depends on what is in a tensor.
         ResourcesUnavailableError: If the kernel does not compile.
     """
     from triton import knobs
@@ -111,6 +113,8 @@ def _overheard(run: Any, function: Any, *args: Any, **kwargs: Any) -> tuple[Any,
         knobs.nvidia.dump_ptxas_log = True
         try:
             return run(function, *args, **kwargs), heard.getvalue()
+        except NoValueError:
+            raise  # Asked for by the grid: the kernel itself was compiled.
         except Exception as error:
             raise ResourcesUnavailableError(_why(function, error)) from error
 

@@ -316,6 +316,17 @@ def test_a_call_that_asks_for_a_value_on_all_targets_is_skipped(gpuless):
     result.stdout.fnmatch_lines(["kernelperf: 0 judged, 1 NOT judged (1 INCONCLUSIVE)"])
 
 
+def test_a_grid_that_asks_for_a_value_is_no_kernel_that_does_not_compile(gpuless):
+    asking = "lambda meta: (triton.cdiv(int(x.sum()), meta['BLOCK']),)"
+    source = COPY.replace("(triton.cdiv(x.numel(), 1024),)", asking)
+    gpuless.write(source.format(line=GOOD, limits="{'targets': 'sm_80'}"))
+
+    result = gpuless.run_apart("--kernelperf")
+
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["INCONCLUSIVE *(NEEDS_VALUE)", "*the value of a GPU tensor*"])
+
+
 def test_nothing_is_stored_of_a_test_that_fails_by_itself(gpuless):
     source = COPY.format(line=GOOD, limits="{'targets': 'sm_80'}")
     gpuless.write(source.replace("kernelperf(copy, x)", "kernelperf(copy, x); assert False"))
