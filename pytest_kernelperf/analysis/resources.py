@@ -86,11 +86,15 @@ def _judged(
         )
     if worse:
         return Status.REGRESSED, worse[0], f"Against the stored kernels: {changed}."
-    return (
-        Status.UNCHANGED,
-        ResourceReason.CODE_CHANGED,
-        f"Other machine code, none worse: {changed}.",
-    )
+    sentence = f"Other machine code, {_why_unfailed(stored, kernels)}: {changed}."
+    return Status.UNCHANGED, ResourceReason.CODE_CHANGED, sentence
+
+
+def _why_unfailed(before: Sequence[Kernel], after: Sequence[Kernel]) -> str:
+    pairs = zip(before, after, strict=False)
+    if any(old.name == new.name and _is_tuned_otherwise(old, new) for old, new in pairs):
+        return "as the autotuner chose, whose registers and warps are not compared"
+    return "with nothing that always costs speed"
 
 
 def _without_stored(

@@ -146,6 +146,23 @@ def test_another_tile_is_only_told_where_the_autotuner_chose_it(tuned, reason):
     assert "constants: BLOCK 128 -> 256" in verdict.sentence
 
 
+@pytest.mark.parametrize(
+    ("tuned", "said"),
+    [
+        (("BLOCK",), "as the autotuner chose, whose registers and warps are not compared: "),
+        ((), "with nothing that always costs speed: "),
+    ],
+)
+def test_more_registers_that_do_not_fail_are_not_called_no_worse(tuned, said):
+    stored = replace(KERNEL, constants={"BLOCK": "128"})
+    other = replace(CHANGED, constants={"BLOCK": "256"}, tuned=tuned, registers=200)
+
+    verdict = judged(other, stored=(stored,))
+
+    assert "CODE_CHANGED" == verdict.reason
+    assert f"Other machine code, {said}registers 155 -> 200; " in verdict.sentence
+
+
 def test_what_else_the_autotuner_chose_is_judged_by_its_spills():
     stored = replace(KERNEL, constants={"BLOCK": "128"})
     other = replace(CHANGED, constants={"BLOCK": "256"}, tuned=("BLOCK",), spills=16)
