@@ -187,7 +187,8 @@ class Bench:
         if options.resources is not None and shape.device != "cpu":
             root = baselines_root(self.settings, place.path)
             found = compiled.compiled_of(measurements[0], read)
-            self._compiled.append(compiled.judged(found, options.resources, root))
+            stored = compiled.stored_kernels(found.case, root)
+            self._compiled.append(compiled.judged(found, options.resources, stored))
         asked = {ask.timer: ask.limits for ask in asks}
         recorded = []
         for measurement in measurements:

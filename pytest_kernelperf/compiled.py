@@ -83,20 +83,18 @@ def compiled_of(measurement: Measurement, read: Sequence[Kernel]) -> Compiled:
     return Compiled(case, kernels, failure)
 
 
-def judged(compiled: Compiled, limits: ResourceLimits, root: Path) -> Compiled:
+def judged(compiled: Compiled, limits: ResourceLimits, stored: Sequence[Kernel] | None) -> Compiled:
     """
     Return what was compiled with its verdict.
 
     Args:
         compiled: For one target.
         limits: What the test allows.
-        root: The folder of baselines.
+        stored: What `stored_kernels` gives for its case.
     """
     from pytest_kernelperf.analysis import judge_resources
 
-    case = compiled.case
-    stored = stored_kernels(case, root)
-    verdict = judge_resources(case, compiled.kernels, limits, stored, compiled.failure)
+    verdict = judge_resources(compiled.case, compiled.kernels, limits, stored, compiled.failure)
     return replace(compiled, verdict=verdict)
 
 
@@ -115,10 +113,10 @@ def stored_cases(case: Case, root: Path) -> list[Case]:
     """
     from pytest_kernelperf.store.resources import load_resources
 
-    # A name holds no bracket, and a test's parameters end with one: "test[a b] name".
     keys = load_resources(root, case.l2, case.file)
-    names = [key.removeprefix(case.test) for key in keys if key.startswith(case.test)]
-    return [replace(case, name=name.strip()) for name in names if not name or name[0] == " "]
+    # "test" or "test name", and not another test's "test[a]".
+    own = [key for key in keys if f"{key} ".startswith(f"{case.test} ")]
+    return [replace(case, name=key[len(case.test) + 1 :]) for key in own]
 
 
 def update_resources(
@@ -140,14 +138,14 @@ def update_resources(
 
     changes = []
     for one in compiled:
+        if one.verdict and one.verdict.reason == "SAME_CODE":
+            continue
         case, status = one.case, one.verdict.status if one.verdict else Status.INVALID
         is_new = stored_key(case) not in load_resources(root, case.l2, case.file)
         action, sentence = _decided(status, mode, is_new=is_new)
         if has_failed:
             action = "refused"
             sentence = "the test itself failed; nothing is stored until it passes"
-        if one.verdict and one.verdict.reason == "SAME_CODE":
-            continue
         if action in ("added", "moved"):
             store_resources(root, case.l2, case.file, {stored_key(case): one.kernels})
         changes.append(Change(case, action, sentence))

@@ -95,8 +95,9 @@ class GpulessBench:
         for target in reversed(targets_for(options)):
             self._progress(f"{place.test} {name}".strip() + f": compiling for {target}")
             case = _case(place, name, target)
+            stored = stored_kernels(case, root)
             try:
-                output, compiled = self._compile(subject, case, stored_kernels(case, root))
+                output, compiled = self._compile(subject, case, stored)
             except Exception as error:
                 if not is_for_want_of_a_value(error):
                     raise
@@ -104,7 +105,7 @@ class GpulessBench:
                 self._compiled.append(_unfollowed(case, f"within the measured call, {error}"))
                 continue
             outputs.append(output)
-            self._compiled.append(judged(compiled, limits, root))
+            self._compiled.append(judged(compiled, limits, stored))
         self._progress("")
         if stopped and not any(one.kernels for one in self._compiled):
             raise stopped
@@ -143,13 +144,13 @@ class GpulessBench:
             error: What it ended with.
             compiled: What was compiled before; then only what is stored and was not reached counts.
         """
+        cases = [_case(place, "", target) for target in targets_for(options)]
+        if not compiled:
+            return [_unfollowed(cases[-1], str(error))]
+        root = baselines_root(self.settings, place.path)
         reached = {one.case for one in compiled}
-        cases = [_case(place, "", targets_for(options)[-1])]
-        if compiled:
-            root = baselines_root(self.settings, place.path)
-            stored = (stored_cases(_case(place, "", one), root) for one in targets_for(options))
-            cases = [case for each in stored for case in each if case not in reached]
-        return [_unfollowed(case, str(error)) for case in cases]
+        stored = [each for case in cases for each in stored_cases(case, root)]
+        return [_unfollowed(case, str(error)) for case in stored if case not in reached]
 
     def take_compiled(self) -> tuple[Compiled, ...]:
         """
