@@ -188,3 +188,21 @@ def project_with_workers(real_project: Project) -> Project:
     A project whose times are scripted, and whose fresh processes are real.
     """
     return scripted(real_project, with_scripted_workers=False)
+
+
+@pytest.fixture(scope="session")
+def triton_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    One cache of compiled kernels for all projects.
+    """
+    return tmp_path_factory.mktemp("triton")
+
+
+@pytest.fixture
+def gpuless(real_project: Project, monkeypatch: pytest.MonkeyPatch, triton_cache: Path) -> Project:
+    """
+    A project whose kernels are compiled for real.
+    """
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(triton_cache))
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    return real_project

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import needs
 import pytest
+from copy_kernel import COPY, GOOD
 
-torch = pytest.importorskip("torch")
 needs.triton()
 needs.no_gpu()
 
@@ -31,42 +31,6 @@ ATTENTION = """
         assert out.shape == q.shape
         assert torch.allclose(out, q), "a value is asked for: only a GPU could tell"
 """
-COPY = """
-    import torch, triton
-    import triton.language as tl
-    from pytest_kernelperf import kernel_perf
-
-    @triton.jit
-    def copy_kernel(x, y, n, BLOCK: tl.constexpr):
-        at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-        {line}
-
-    def copy(x):
-        y = torch.empty_like(x)
-        copy_kernel[(triton.cdiv(x.numel(), 1024),)](x, y, x.numel(), BLOCK=1024)
-        return y
-
-    @kernel_perf(resources={limits})
-    def test_copy(kernelperf):
-        x = torch.zeros(5000, device="cuda")
-        kernelperf(copy, x)
-"""
-GOOD = "tl.store(y + at, tl.load(x + at, mask=at < n), mask=at < n)"
-
-
-@pytest.fixture(scope="module")
-def triton_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("triton")
-
-
-@pytest.fixture
-def gpuless(real_project, monkeypatch, triton_cache):
-    """
-    A project whose kernels are compiled for real.
-    """
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(triton_cache))
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    return real_project
 
 
 def with_attention(project, headdim, limits="{'targets': 'sm_90'}"):
@@ -234,99 +198,6 @@ def test_a_call_without_triton_kernels_is_told_so(gpuless):
     result.stdout.fnmatch_lines(["*launched no Triton kernel*"])
 
 
-def plain_and_strict(outcome: str) -> pytest.MarkDecorator:
-    """
-    Run a test of what is not judged twice: it ends so, and fails where that is asked for.
-    """
-    return pytest.mark.parametrize(
-        ("options", "outcome"),
-        [((), {outcome: 1}), (("--kernelperf-strict",), {"failed": 1})],
-        ids=["plain", "strict"],
-    )
-
-
-ASKS_FIRST = COPY.replace("kernelperf(copy, x)", "assert x.sum() == 0\n        kernelperf(copy, x)")
-
-
-@plain_and_strict("skipped")
-def test_a_test_that_asks_for_a_value_first_is_counted_as_not_judged(gpuless, options, outcome):
-    gpuless.write(ASKS_FIRST.format(line=GOOD, limits="{'targets': 'sm_80'}"))
-
-    result = gpuless.run_apart("--kernelperf-update", *options)
-
-    result.assert_outcomes(**outcome)
-    result.stdout.fnmatch_lines(
-        ["INCONCLUSIVE *(NEEDS_VALUE)", "kernelperf: 0 judged, 1 NOT judged (1 INCONCLUSIVE)"]
-    )
-    assert [] == gpuless.baseline_files()
-
-
-@plain_and_strict("passed")
-def test_a_stored_call_behind_a_value_is_counted_as_not_judged(gpuless, options, outcome):
-    source = COPY.format(line=GOOD, limits="{'targets': 'sm_80'}")
-    twice = source.replace(
-        "kernelperf(copy, x)",
-        "kernelperf.measure(copy, args=(x,), name='first')\n"
-        "        kernelperf.measure(copy, args=(x,), name='second')",
-    )
-    gpuless.write(twice)
-    gpuless.run_apart("--kernelperf-update")
-    gpuless.write(twice.replace("name='first')", "name='first')\n        assert x.sum() == 0", 1))
-
-    result = gpuless.run_apart("--kernelperf", *options)
-
-    result.assert_outcomes(**outcome)
-    result.stdout.fnmatch_lines(
-        [
-            "INCONCLUSIVE *test_copy second*(NEEDS_VALUE)",
-            "kernelperf: 1 judged, 1 NOT judged (1 INCONCLUSIVE)",
-        ]
-    )
-
-
-ASKS_ON_HOPPER = COPY.replace(
-    "return y",
-    "assert torch.cuda.get_device_capability()[0] != 9 or x.sum() == 0\n        return y",
-)
-
-
-@plain_and_strict("passed")
-def test_a_target_whose_call_asks_for_a_value_is_counted_as_not_judged(gpuless, options, outcome):
-    limits = "{'targets': ('sm_90', 'sm_80'), 'spills': 0}"
-    gpuless.write(ASKS_ON_HOPPER.format(line=GOOD, limits=limits))
-
-    result = gpuless.run_apart("--kernelperf", *options)
-
-    result.assert_outcomes(**outcome)
-    result.stdout.fnmatch_lines(
-        [
-            "INCONCLUSIVE *test_copy*sm_90*(NEEDS_VALUE)",
-            "kernelperf: 1 judged, 1 NOT judged (1 INCONCLUSIVE)",
-        ]
-    )
-
-
-def test_a_call_that_asks_for_a_value_on_all_targets_is_skipped(gpuless):
-    limits = "{'targets': ('sm_90',), 'spills': 0}"
-    gpuless.write(ASKS_ON_HOPPER.format(line=GOOD, limits=limits))
-
-    result = gpuless.run_apart("--kernelperf")
-
-    result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["kernelperf: 0 judged, 1 NOT judged (1 INCONCLUSIVE)"])
-
-
-def test_a_grid_that_asks_for_a_value_is_no_kernel_that_does_not_compile(gpuless):
-    asking = "lambda meta: (triton.cdiv(int(x.sum()), meta['BLOCK']),)"
-    source = COPY.replace("(triton.cdiv(x.numel(), 1024),)", asking)
-    gpuless.write(source.format(line=GOOD, limits="{'targets': 'sm_80'}"))
-
-    result = gpuless.run_apart("--kernelperf")
-
-    result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["INCONCLUSIVE *(NEEDS_VALUE)", "*the value of a GPU tensor*"])
-
-
 def test_nothing_is_stored_of_a_test_that_fails_by_itself(gpuless):
     source = COPY.format(line=GOOD, limits="{'targets': 'sm_80'}")
     gpuless.write(source.replace("kernelperf(copy, x)", "kernelperf(copy, x); assert False"))
@@ -336,109 +207,6 @@ def test_nothing_is_stored_of_a_test_that_fails_by_itself(gpuless):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["refused*test_copy*the test itself failed*"])
     assert [] == gpuless.baseline_files()
-
-
-#: Ways to reach `copy_kernel`: its line, and what `copy` is then called as.
-OPERATORS = {
-    "custom_op": '@torch.library.custom_op("ways::copy", mutates_args=())',
-    "custom_op for CUDA": (
-        '@torch.library.custom_op("ways::copy", mutates_args=(), device_types="cuda")'
-    ),
-    "triton_op": '@torch.library.triton_op("ways::copy", mutates_args={{}})',
-    "compiled": "@torch.compile",
-}
-
-
-@pytest.mark.parametrize("decorator", OPERATORS.values(), ids=OPERATORS)
-def test_a_registered_operator_is_followed_to_its_kernel(gpuless, decorator):
-    source = COPY.replace(
-        "def copy(x):", f"{decorator}\n    def copy(x: torch.Tensor) -> torch.Tensor:"
-    )
-    # The factory finds no card without the stand-ins around it.
-    source = source.replace("torch.empty_like(x)", "torch.empty(x.shape, device='cuda')")
-    gpuless.write(source.format(line=GOOD, limits="{'registers': 4, 'targets': 'sm_80'}"))
-
-    result = gpuless.run_apart("--kernelperf")
-
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["  copy_kernel: registers *, at most 4 allowed"])
-
-
-def test_an_implementation_for_cuda_is_followed_to_its_kernel(gpuless):
-    source = (
-        COPY
-        + """
-    library = torch.library.Library("ways", "DEF")
-    library.define("copy(Tensor x) -> Tensor")
-    library.impl("copy", copy, "CUDA")
-    """
-    )
-    source = source.replace("kernelperf(copy, x)", "kernelperf(torch.ops.ways.copy, x)")
-    gpuless.write(source.format(line=GOOD, limits="{'registers': 4, 'targets': 'sm_80'}"))
-
-    result = gpuless.run_apart("--kernelperf")
-
-    result.stdout.fnmatch_lines(["  copy_kernel: registers *, at most 4 allowed"])
-
-
-def test_an_operator_that_can_not_be_followed_is_named(gpuless):
-    source = (
-        COPY
-        + """
-    library = torch.library.Library("ways", "DEF")
-    library.define("copy(Tensor x) -> Tensor")
-    library.impl("copy", torch.empty_like, "Meta")
-    """
-    )
-    source = source.replace("kernelperf(copy, x)", "kernelperf(torch.ops.ways.copy, x)")
-    gpuless.write(source.format(line=GOOD, limits="{'targets': 'sm_80'}"))
-
-    result = gpuless.run_apart("--kernelperf")
-
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*launched no Triton kernel*It went through ways::copy,*"])
-
-
-TUNED = COPY.replace(
-    "@triton.jit",
-    """@triton.autotune(
-        [triton.Config({{"BLOCK": 256}}, num_warps=2), triton.Config({{"BLOCK": 1024}})], key=["n"]
-    )
-    @triton.jit""",
-).replace(", BLOCK=1024)", ")")
-
-
-def test_an_autotuned_kernel_is_compiled_as_stored_or_else_as_its_first_choice(gpuless):
-    limits = "{'targets': 'sm_80'}"
-    gpuless.write(TUNED.format(line=GOOD, limits=limits))
-    first = gpuless.run_apart("--kernelperf-update")
-
-    # A card chose the second one.
-    gpuless.write(COPY.format(line=GOOD, limits=limits))
-    gpuless.run_apart("--kernelperf-update").assert_outcomes(passed=1)
-    gpuless.write(TUNED.format(line=GOOD, limits=limits))
-    like_the_card = gpuless.run_apart("--kernelperf")
-
-    first.stdout.fnmatch_lines(
-        ["note: *(compile sm_80): copy_kernel is autotuned: compiled as the first of 2 *"]
-    )
-    like_the_card.assert_outcomes(passed=1)
-    like_the_card.stdout.fnmatch_lines(["*compile sm_80*UNCHANGED SAME_CODE*"])
-    like_the_card.stdout.no_fnmatch_line("*is autotuned*")
-
-
-def test_what_the_autotuner_chooses_is_marked_in_the_stored_kernel(gpuless):
-    derived = """@triton.heuristics({{"EVEN": lambda args: args["n"] % args["BLOCK"] == 0}})
-    @triton.jit"""
-    source = TUNED.replace("@triton.jit", derived)
-    source = source.replace("BLOCK: tl.constexpr", "BLOCK: tl.constexpr, EVEN: tl.constexpr")
-    gpuless.write(source.format(line=GOOD, limits="{'targets': 'sm_80'}"))
-
-    gpuless.run_apart("--kernelperf-update").assert_outcomes(passed=1)
-
-    (file,) = (gpuless.path / "baselines").rglob("*.json")
-    ((kernel,),) = json.loads(file.read_text())["kernels"].values()
-    assert ["BLOCK", "EVEN", "num_warps"] == kernel["tuned"]
 
 
 def test_without_kernelperf_nothing_is_compiled(gpuless):
