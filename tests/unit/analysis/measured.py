@@ -28,6 +28,8 @@ from pytest_kernelperf.model import (
 CASE = Case("t.py", "test_x", "", "device", "cold", "paced", ("f16[8]",))
 PLAN = Plan(300, 300, 2000.0, 20, 5, 4)
 QUIET = Noise()
+LAUNCH = replace(CASE, timer="launch")
+BASE_US = 20.0
 JUST_THE_MEDIAN = Limits()
 
 
@@ -68,7 +70,7 @@ def a_process(
 
 
 def a_reference(
-    level_us: float = 20.0, *, processes: int = 7, sd: float = 0.003, **shape: Any
+    level_us: float = BASE_US, *, processes: int = 7, sd: float = 0.003, **shape: Any
 ) -> Reference:
     """
     Return processes about a level, with exactly the given standard deviation between their P50.
@@ -83,6 +85,28 @@ def a_reference(
 
 def a_measurement(*processes: Process, **changes: Any) -> Measurement:
     return replace(Measurement(CASE, PLAN, "graph", processes), **changes)
+
+
+def same() -> Measurement:
+    """
+    Return what `a_reference` holds, measured again in one process.
+    """
+    return a_measurement(a_process(BASE_US))
+
+
+def slower(by: float, processes: int = 1, **evidence: Any) -> Measurement:
+    """
+    Return the same, slower by so much, from processes that all say so.
+    """
+    process = a_process(BASE_US * (1 + by), **evidence)
+    return a_measurement(*[process] * processes)
+
+
+def on_card(**state: Any) -> Measurement:
+    """
+    Return the same, on a card that is set up otherwise.
+    """
+    return a_measurement(replace(a_process(BASE_US), environment=environment(**state)))
 
 
 def judged(

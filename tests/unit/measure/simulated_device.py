@@ -20,11 +20,7 @@ torch = pytest.importorskip("torch")
 from pytest_kernelperf.measure import card as card_module  # noqa: E402
 from pytest_kernelperf.measure import cuda, device, launch, trial  # noqa: E402
 from pytest_kernelperf.measure.blocker import Hold  # noqa: E402
-from pytest_kernelperf.measure.graph import (  # noqa: E402
-    Captured,
-    CaptureFailedError,
-    Nodes,
-)
+from pytest_kernelperf.measure.graph import Captured, CaptureFailedError, Nodes  # noqa: E402
 from pytest_kernelperf.measure.guard import Guard  # noqa: E402
 from pytest_kernelperf.measure.kernel_profile import ProfilerUnavailableError  # noqa: E402
 from pytest_kernelperf.measure.nvml import nvml_card  # noqa: E402
