@@ -13,11 +13,12 @@ from statistics import median
 from typing import Any
 
 import pytest
+from measuring import p50_us, random
 
 torch = pytest.importorskip("torch")
 
 from pytest_kernelperf.measure import Job, Subject, measure  # noqa: E402 - torch may be missing
-from pytest_kernelperf.measure.card import Card, card_for  # noqa: E402
+from pytest_kernelperf.measure.card import Card  # noqa: E402
 from pytest_kernelperf.measure.nvml import nvml_card  # noqa: E402
 from pytest_kernelperf.model import Case, Measurement  # noqa: E402
 
@@ -62,11 +63,6 @@ def neighbour(what: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def card() -> Card:
-    return card_for(torch.cuda.current_device())
-
-
-@pytest.fixture
 def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Make children strangers: here they stand for somebody else's processes.
@@ -81,14 +77,6 @@ def take(fn: Any, *args: Any, pace: str = "paced", **wishes: Any) -> Measurement
     _, (found,) = measure(Subject(fn, args), [Job(case, **wishes)])
     assert found.problem is None, found.problem
     return found
-
-
-def p50_us(found: Measurement) -> float:
-    return median(time_us for one in found.processes[0].rounds for time_us in one.times_us)
-
-
-def random(*shape: int) -> Any:
-    return torch.randn(*shape, device="cuda", dtype=torch.float16)
 
 
 def _driver_names_processes(card: Card) -> bool:
