@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from git_project import Repository
 
 from pytest_kernelperf.cli import main
 from pytest_kernelperf.store.runs import Run, read_run
@@ -206,3 +207,22 @@ def gpuless(real_project: Project, monkeypatch: pytest.MonkeyPatch, triton_cache
     monkeypatch.setenv("TRITON_CACHE_DIR", str(triton_cache))
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     return real_project
+
+
+@pytest.fixture
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """
+    Return the folder of temporary files, in which a run must leave nothing.
+    """
+    folder = tmp_path_factory.mktemp("tmp")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def repository(real_project: Project, temporary: Path) -> Repository:
+    """
+    A project under git; see `Repository`.
+    """
+    return Repository(real_project)
