@@ -5,29 +5,22 @@ A run on a card model that was calibrated says how often its verdicts are wrong.
 from __future__ import annotations
 
 import pytest
+from proofs import case_proof, proof
 
-from pytest_kernelperf.analysis.proof import CaseProof, Injected, Proof
+from pytest_kernelperf.analysis.proof import Injected
 from pytest_kernelperf.analysis.rates import Rate
-from pytest_kernelperf.model import Case
 from pytest_kernelperf.store.calibrations import calibration_path, write_calibration
 
 SLUG = "nvidia-scripted"
-CASE = CaseProof(
-    case=Case("test_it.py", "test_kernel", "", "device", "cold", "paced"),
-    percentile=50.0,
-    card="GPU-1",
-    time_us=10.0,
-    processes=30,
-    process_sd=0.002,
-    round_sd=0.002,
-    margin=0.01,
-    detectable=0.02,
-    statuses={"UNCHANGED": 30},
-    disjoint=5,
-    covered=Rate(29, 30),
-    injected=(Injected(0.02, "extra bytes", 0.0201, Rate(29, 30)),),
+PROOF = proof(
+    case_proof(
+        processes=30,
+        statuses={"UNCHANGED": 30},
+        covered=Rate(29, 30),
+        injected=(Injected(0.02, "extra bytes", 0.0201, Rate(29, 30)),),
+    ),
+    device_name="NVIDIA Scripted",
 )
-PROOF = Proof("NVIDIA Scripted", "0.1.0", "2026-11-22T10:00:00Z", cases=(CASE,))
 LINE = (
     "kernelperf: nvidia-scripted was calibrated on 2026-11-22 (1 card): false alarms at most 1 in "
     "10 (0 of 30); +2 % found in 29 of 30"

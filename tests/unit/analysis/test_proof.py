@@ -5,44 +5,13 @@ What a kept calibration proves that a new one does not.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from measured import CASE
+from proofs import case_proof, proof
 
-from pytest_kernelperf.analysis.proof import CaseProof, Injected, Proof, joined, lost
-from pytest_kernelperf.analysis.rates import Rate
+from pytest_kernelperf.analysis.proof import joined, lost
 
-OTHER = replace(CASE, test="test_other")
-
-
-def case_proof(**changes: Any) -> CaseProof:
-    plain = CaseProof(
-        case=CASE,
-        percentile=50.0,
-        card="GPU-1",
-        time_us=3.2,
-        processes=12,
-        process_sd=0.0024,
-        round_sd=0.0028,
-        margin=0.012,
-        detectable=0.02,
-        statuses={"UNCHANGED": 12},
-        disjoint=2,
-        covered=Rate(12, 12),
-        injected=(injected(0.01), injected(0.02)),
-    )
-    return replace(plain, **changes)
-
-
-def injected(size: float) -> Injected:
-    return Injected(size, "extra bytes", size, Rate(12, 12))
-
-
-def proof(*cases: CaseProof) -> Proof:
-    return Proof("NVIDIA H100", "0.1.0", "2026-11-22T10:00:00Z", cases=cases)
-
-
+OTHER = replace(case_proof().case, test="test_other")
 KEPT = proof(case_proof(), case_proof(case=OTHER))
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 from made_up import CASE, OTHER
+from proofs import case_proof, proof
 
-from pytest_kernelperf.analysis.proof import CaseProof, Injected, Proof
+from pytest_kernelperf.analysis.proof import Injected
 from pytest_kernelperf.analysis.rates import Rate
 from pytest_kernelperf.report.calibration import (
     calibration_json,
@@ -20,16 +21,10 @@ from pytest_kernelperf.report.calibration import (
 )
 from pytest_kernelperf.report.calibration_plot import can_draw, detection_svg
 
-QUIET = CaseProof(
+QUIET = case_proof(
     case=CASE,
-    percentile=50.0,
     card="GPU-212906ca-1",
-    time_us=3.2,
     processes=300,
-    process_sd=0.0024,
-    round_sd=0.0028,
-    margin=0.012,
-    detectable=0.02,
     statuses={"UNCHANGED": 298, "INCONCLUSIVE": 2},
     disjoint=50,
     covered=Rate(285, 300),
@@ -43,7 +38,7 @@ LOUD = replace(
     covered=Rate(5, 6),
     injected=(),
 )
-PROOF = Proof("NVIDIA H100", "0.1.0", "2026-11-22T10:00:00Z", cases=(QUIET,))
+PROOF = proof(QUIET)
 
 
 def test_the_line_under_a_table_says_how_often_the_gate_is_wrong():
