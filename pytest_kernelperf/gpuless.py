@@ -15,12 +15,7 @@ from pytest_kernelperf.bench import baselines_root
 from pytest_kernelperf.compiled import judged, stored_cases, stored_kernels
 from pytest_kernelperf.errors import KernelPerfError, NoValueError
 from pytest_kernelperf.keywords import TARGETS
-from pytest_kernelperf.model import (
-    Case,
-    Compiled,
-    Kernel,
-    ResourceLimits,
-)
+from pytest_kernelperf.model import Case, Compiled, Kernel, ResourceLimits
 from pytest_kernelperf.resources.machine import Machine
 
 if TYPE_CHECKING:
@@ -37,11 +32,19 @@ def is_needed(options: Options, settings: Settings) -> bool:
     """
     if options.resources is None:
         return False
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("triton") is None:
-        return False
+    if settings.compile_only or missing_compiler() == "torch":
+        return True
     import torch
 
-    return settings.compile_only or not torch.cuda.is_available()
+    return not torch.cuda.is_available()
+
+
+def missing_compiler() -> str:
+    """
+    Return the first package that compiling takes and that is not installed; "" if none is.
+    """
+    packages = ("torch", "triton")
+    return next((name for name in packages if importlib.util.find_spec(name) is None), "")
 
 
 def is_for_want_of_a_value(error: BaseException) -> bool:

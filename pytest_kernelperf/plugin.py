@@ -55,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SETTINGS] = settings
     if settings.measuring:
         _refuse_several_workers(config, settings)
+        _refuse_without_compiler(settings)
         _register_run(config, settings)
 
 
@@ -212,6 +213,17 @@ def _refuse_several_workers(config: pytest.Config, settings: Settings) -> None:
         raise pytest.UsageError(
             f"--kernelperf measures with one worker of pytest-xdist at most, got {workers}: tests "
             "that run at once slow each other down; use -n 1, or -n 0"
+        )
+
+
+def _refuse_without_compiler(settings: Settings) -> None:
+    from pytest_kernelperf.gpuless import missing_compiler
+
+    missing = missing_compiler() if settings.compile_only else ""
+    if missing:
+        raise pytest.UsageError(
+            f"--kernelperf-compile-only compiles Triton kernels, and {missing} is not installed "
+            f"here: pip install {missing}"
         )
 
 

@@ -12,11 +12,7 @@ import pytest
 
 from pytest_kernelperf import bench, gpuless, places
 from pytest_kernelperf.bench import Bench
-from pytest_kernelperf.errors import (
-    KernelPerfError,
-    KernelPerfFailure,
-    RevisionError,
-)
+from pytest_kernelperf.errors import KernelPerfError, KernelPerfFailure, RevisionError
 from pytest_kernelperf.gpuless import GpulessBench
 from pytest_kernelperf.ledger import Ledger
 from pytest_kernelperf.measure.watchdog import install as install_watchdog
@@ -123,12 +119,23 @@ class MeasuringRun:
         options = item.stash.get(OPTIONS, None)
         if options is None or not gpuless.is_needed(options, self.settings):
             return (yield)
+        missing = gpuless.missing_compiler()
+        if missing:
+            item.stash[MISSING] = f"resources: {missing} is not installed"
+            return (yield)
         if self._gpuless is None:
             self._gpuless = GpulessBench(self.settings, self._progress)
         item.stash[GPULESS] = self._gpuless
         machine = self._gpuless.machine
         with machine.on(gpuless.targets_for(options)[0]), machine.running():
             return (yield)
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """
+        Skip a test whose kernels there is no GPU to measure on, and nothing to compile with.
+        """
+        if MISSING in item.stash:
+            pytest.skip(item.stash[MISSING])
 
     # Last, so that tests that -k or a node id left out cost nothing.
     @pytest.hookimpl(trylast=True)

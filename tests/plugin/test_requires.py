@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from pytest_kernelperf import plugin
@@ -84,3 +86,36 @@ def test_without_torch_the_reason_says_so(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
 
     assert plugin._find_missing(("cuda",)) == "requires cuda: torch is not installed"
+
+
+RESOURCES = """
+    from pytest_kernelperf import kernel_perf
+
+    @kernel_perf(resources={"spills": 0})
+    def test_compiled(kernelperf): kernelperf(abs, -1)
+"""
+
+
+@pytest.mark.parametrize("package", ["torch", "triton"])
+@pytest.mark.usefixtures("no_cuda")
+def test_resources_without_a_gpu_and_a_compiler_are_a_skip_with_the_reason(
+    project, monkeypatch, package
+):
+    project.write(RESOURCES)
+    monkeypatch.setitem(sys.modules, package, None)
+
+    result = project.run("--kernelperf")
+
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines([f"kernelperf: 1 skipped (resources: {package} is not installed)"])
+
+
+@pytest.mark.parametrize("package", ["torch", "triton"])
+def test_to_compile_only_without_a_compiler_is_refused(project, monkeypatch, package):
+    project.write(RESOURCES)
+    monkeypatch.setitem(sys.modules, package, None)
+
+    result = project.run("--kernelperf", "--kernelperf-compile-only")
+
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    result.stderr.fnmatch_lines([f"*{package} is not installed here: pip install {package}"])
