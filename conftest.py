@@ -4,9 +4,13 @@ Settings of our own test run: pytester, and the skip of tests that need an H100.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 pytest_plugins = ["pytester"]
+#: The attention kernels can't be imported without torch.
+collect_ignore = [] if find_spec("torch") else ["tests/kernels", "tests/perf"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 
 from pytest_kernelperf.measure import poison
 from pytest_kernelperf.measure.agreement import Tolerance, across, compare
+
+torch = pytest.importorskip("torch")
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 from pytest_kernelperf.errors import SubjectError
 from pytest_kernelperf.measure import CallShape, Subject, poison
 from pytest_kernelperf.measure.guard import Guard
 from pytest_kernelperf.measure.tensors import copy_call
+
+torch = pytest.importorskip("torch")
 
 
 def learned(fn: Callable[..., Any], *args: Any, **options: Any) -> tuple[Guard, str | None]:

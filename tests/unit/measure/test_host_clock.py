@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
 from pytest_kernelperf.measure import Job, Subject, host_clock
 from pytest_kernelperf.measure.guard import Guard
 from pytest_kernelperf.measure.subject import Taken
 from pytest_kernelperf.model import Case
+
+torch = pytest.importorskip("torch")
 
 CASE = Case("t.py", "test_x", "", "wall", "warm", "paced")
 

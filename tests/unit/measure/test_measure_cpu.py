@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from pytest_kernelperf import measure as room
 from pytest_kernelperf.errors import SubjectError, TimerUnavailableError
 from pytest_kernelperf.measure import Job, Subject
 from pytest_kernelperf.model import Case, Plan
+
+torch = pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[3]
 CASE = Case("t.py", "test_x", "", "wall", "warm", "paced")

@@ -8,11 +8,13 @@ import functools
 from typing import Any
 
 import pytest
-import torch
-from torch.nn import Linear, Module, Sequential, functional
 
 from pytest_kernelperf.measure import Subject, inspect_call
 from pytest_kernelperf.measure.operands import operands
+
+torch = pytest.importorskip("torch")
+
+from torch.nn import Linear, Module, Sequential, functional  # noqa: E402 - torch may be missing
 
 HALF = torch.zeros(2, 2, dtype=torch.float16)
 NARROW = torch.zeros(2, 2, dtype=torch.float8_e4m3fn)

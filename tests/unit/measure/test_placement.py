@@ -4,9 +4,11 @@ A tensor that was moved, freed or resized is seen.
 
 from __future__ import annotations
 
-import torch
+import pytest
 
 from pytest_kernelperf.measure.placement import Placement
+
+torch = pytest.importorskip("torch")
 
 
 def test_a_tensor_that_stays_is_held() -> None:

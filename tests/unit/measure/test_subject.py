@@ -9,11 +9,12 @@ import inspect
 from typing import Any
 
 import pytest
-import torch
 
 from pytest_kernelperf.errors import SubjectError, TimerUnavailableError
 from pytest_kernelperf.measure import Subject, inspect_call
 from pytest_kernelperf.measure.guard import Guard
+
+torch = pytest.importorskip("torch")
 
 
 def add_into(x: torch.Tensor, out: torch.Tensor) -> None:

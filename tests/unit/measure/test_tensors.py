@@ -10,11 +10,12 @@ import random
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_kernelperf.measure import tensors
+
+torch = pytest.importorskip("torch")
 
 Pair = collections.namedtuple("Pair", ["left", "right"])
 
