@@ -32,11 +32,10 @@ from evidence_runs import (
     Ended,
     counts,
     gate_test,
+    keep,
     line_of,
     load,
-    pack,
     relay,
-    save,
     shape_of,
     size_said,
     verdicts,
@@ -81,14 +80,9 @@ def main() -> int:
     found["sizes"] = slowed.size(folder, wanted)
     repository = make_repository(folder, found["sizes"])
     numbers = range(len(found["runs"]), given.runs)
-    commands = [command(folder, number) for number in numbers]
-    for number, ended in zip(numbers, relay(commands, repository, budget), strict=False):
-        found["runs"].append(run_of(folder, number, ended))
-        save(found, folder / "summary.json")
-        if given.tar:
-            pack(folder, ("summary.json", "run*.run.gz"), given.tar)
-        if all(run["problem"] for run in found["runs"][-2:]):
-            break
+    ended = relay([command(folder, number) for number in numbers], repository, budget)
+    runs = (run_of(folder, number, one) for number, one in zip(numbers, ended, strict=False))
+    keep(found, runs, folder, ("run*.run.gz",), given.tar)
     print("\n".join(table(found["runs"], found["sizes"])))
     return 0
 

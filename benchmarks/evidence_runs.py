@@ -172,6 +172,32 @@ def save(found: Mapping[str, Any], path: Path) -> None:
     beside.replace(path)
 
 
+def keep(
+    found: dict[str, Any],
+    runs: Iterable[Mapping[str, Any]],
+    folder: Path,
+    names: Iterable[str],
+    target: Path | None,
+) -> None:
+    """
+    Keep each run as it ends, until the first one or two in a row have a problem: so would the next.
+
+    Args:
+        found: What `load` returned; its `runs` grow.
+        runs: What `relay` brings, as it is to be kept.
+        folder: Gets `summary.json`.
+        names: What else the archive holds, as in `pack`.
+        target: The archive; None for none.
+    """
+    for run in runs:
+        found["runs"].append(run)
+        save(found, folder / "summary.json")
+        if target is not None:
+            pack(folder, ("summary.json", *names), target)
+        if all(run["problem"] for run in found["runs"][-2:]):
+            return
+
+
 def pack(folder: Path, names: Iterable[str], target: Path) -> None:
     """
     Put what is there of a folder's files into one archive, replacing it.

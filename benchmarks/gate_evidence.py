@@ -35,13 +35,12 @@ from evidence_runs import (
     Ended,
     counts,
     gate_test,
+    keep,
     line_of,
     load,
-    pack,
     relay,
     replaced,
     run_pytest,
-    save,
     size_said,
     verdicts,
 )
@@ -72,15 +71,11 @@ def main() -> int:
     projects = list(PROJECTS)[:1] if given.skip_slowed else list(PROJECTS)
     found = prepared(folder, projects)
     numbers = range(len(found["runs"]), given.processes)
-    commands = [command(folder, projects, number) for number in numbers]
-    for number, ended in zip(numbers, relay(commands, folder, budget), strict=False):
-        found["runs"].append(run_of(folder, projects, number, ended))
-        save(found, folder / "summary.json")
-        if given.tar:
-            names = ("summary.json", "run*.run.gz", "baselines", "recording.run.gz")
-            pack(folder, names, given.tar)
-        if all(run["problem"] for run in found["runs"][-2:]):
-            break
+    ended = relay([command(folder, projects, number) for number in numbers], folder, budget)
+    runs = (
+        run_of(folder, projects, number, one) for number, one in zip(numbers, ended, strict=False)
+    )
+    keep(found, runs, folder, ("run*.run.gz", "baselines", "recording.run.gz"), given.tar)
     show(found)
     return 0
 

@@ -176,6 +176,45 @@ def test_the_archive_has_what_there_is(tmp_path):
         assert ["baselines", "baselines/one.json", "run0.run.gz"] == archive.getnames()
 
 
+@pytest.mark.parametrize(
+    ("earlier", "problems", "kept"),
+    [
+        ([], ["", "", ""], 3),
+        ([], ["", "broken", "broken", ""], 3),
+        ([], ["broken", "", ""], 1),
+        ([""], ["broken", "", "broken", "broken", ""], 4),
+        (["broken"], ["broken", ""], 1),
+    ],
+)
+def test_runs_are_kept_as_they_end_until_the_first_or_two_in_a_row_have_a_problem(
+    tmp_path, earlier, problems, kept
+):
+    from evidence_runs import keep, load
+
+    found = {"runs": [{"problem": problem} for problem in earlier]}
+
+    keep(found, iter([{"problem": problem} for problem in problems]), tmp_path, (), None)
+
+    expected = [{"problem": problem} for problem in [*earlier, *problems[:kept]]]
+    assert expected == found["runs"] == load(tmp_path / "summary.json")["runs"]
+
+
+def test_each_run_that_is_kept_is_in_the_archive(tmp_path):
+    from evidence_runs import keep
+
+    target = tmp_path / "all.tar.gz"
+
+    def runs():
+        for number in range(2):
+            (tmp_path / f"run{number}.run.gz").write_text("x")
+            yield {"problem": ""}
+
+    keep({"runs": []}, runs(), tmp_path, ("run*.run.gz",), target)
+
+    with tarfile.open(target) as archive:
+        assert ["run0.run.gz", "run1.run.gz", "summary.json"] == archive.getnames()
+
+
 @pytest.fixture
 def two_runs(tmp_path):
     """Pytest's arguments for two runs that write when they were imported and when they measured."""
