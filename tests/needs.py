@@ -1,5 +1,5 @@
 """
-What a whole file of tests needs: without it, all of them are skipped.
+What tests need that is not everywhere: without it they are skipped.
 """
 
 from __future__ import annotations
@@ -7,6 +7,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import pytest
+
+#: Of a single test.
+TORCH = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
 
 
 def triton() -> None:

@@ -6,6 +6,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+pytest.importorskip("torch")
+
 COMPARED = """
     import torch
     from pytest_kernelperf import kernel_perf

@@ -7,6 +7,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import needs
 import pytest
 
 TEST = """
@@ -117,6 +118,7 @@ def test_a_wrong_call_is_refused(project, call, message):
     result.stdout.fnmatch_lines([f"E *OptionsError: kernelperf.data_independence: {message}"])
 
 
+@needs.TORCH
 def test_inputs_of_other_shapes_are_refused(real_project):
     real_project.write(
         """
@@ -155,6 +157,7 @@ EARLY_EXIT = """
 """
 
 
+@needs.TORCH
 def test_a_real_early_exit_on_zeros_is_told_apart(real_project):
     real_project.write(EARLY_EXIT.format(function="early_exit"))
 
@@ -164,6 +167,7 @@ def test_a_real_early_exit_on_zeros_is_told_apart(real_project):
     result.stdout.fnmatch_lines(["*'ramp' +* over 'zeros' at P50, bound *: the time depends*"])
 
 
+@needs.TORCH
 def test_a_real_function_without_one_is_not(real_project):
     real_project.write(EARLY_EXIT.format(function="steady"))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import needs
 import pytest
 
 ASKED = """
@@ -141,6 +142,7 @@ WITHIN = """
 """
 
 
+@needs.TORCH
 @pytest.mark.parametrize("measure", [(), ("--kernelperf",)])
 @pytest.mark.parametrize(
     ("more", "agree"),
