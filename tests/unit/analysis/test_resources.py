@@ -152,6 +152,7 @@ def test_another_tile_is_only_told_where_the_autotuner_chose_it(tuned, reason):
         (("BLOCK",), "as the autotuner chose, whose registers and warps are not compared: "),
         ((), "with nothing that always costs speed: "),
     ],
+    ids=["by the autotuner", "by hand"],
 )
 def test_more_registers_that_do_not_fail_are_not_called_no_worse(tuned, said):
     stored = replace(KERNEL, constants={"BLOCK": "128"})
