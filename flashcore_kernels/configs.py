@@ -135,31 +135,6 @@ HEADDIM_128 = (
     # 1024x16 154.7, 4096x4 442.8, 16384x1 1608 us; SDPA 159.8, 486.1, 1765
     Row(True, ANY, ANY, _SMALL, _D128_CAUSAL),
 )
-# What a sweep should try for these tables: tiles that compile for sm_90 without spills.
-CANDIDATES_64 = (
-    TileConfig(64, 64, 4, 2),
-    TileConfig(64, 64, 4, 3),
-    TileConfig(64, 64, 4, 3, prefetch=True),
-    TileConfig(64, 64, 4, 3, q_in_registers=True),
-    TileConfig(64, 64, 4, 3, q_in_registers=True, prefetch=True),
-    TileConfig(64, 128, 4, 2),
-    TileConfig(64, 128, 4, 2, prefetch=True),
-    TileConfig(64, 128, 4, 2, q_in_registers=True, prefetch=True),
-    TileConfig(128, 32, 4, 3, prefetch=True),
-    TileConfig(128, 64, 4, 2, prefetch=True),
-    TileConfig(128, 64, 8, 3),
-    TileConfig(128, 64, 8, 3, q_in_registers=True, prefetch=True),
-    TileConfig(128, 128, 8, 2, prefetch=True),
-)
-CANDIDATES_128 = (
-    TileConfig(64, 64, 4, 2),
-    TileConfig(64, 64, 4, 2, prefetch=True),
-    TileConfig(64, 64, 4, 2, q_in_registers=True, prefetch=True),
-    TileConfig(64, 64, 4, 3, prefetch=True),
-    TileConfig(128, 64, 8, 2, prefetch=True),
-    TileConfig(128, 64, 8, 2, q_in_registers=True, prefetch=True),
-    TileConfig(128, 128, 8, 2, prefetch=True),
-)
 # Before Hopper there is no warpgroup product and less shared memory. Not measured.
 BEFORE_HOPPER = TileConfig(64, 64, 4, 2)
 
