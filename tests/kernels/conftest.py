@@ -94,6 +94,15 @@ def device() -> str:
     return "cuda" if HAS_GPU else "cpu"
 
 
+@pytest.fixture(scope="package", autouse=not HAS_GPU)
+def _one_thread():
+    """Keep small tensors to one thread: others would spin in wait for work, at 3 times the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=HAS_GPU)
 def _give_back_memory():
     """Leave a large test's memory to the other processes on this card."""
