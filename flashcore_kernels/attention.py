@@ -12,7 +12,7 @@ from .autograd_notes import in_forward_mode, mark_written, refuse_tangents
 from .guards import guard_for, intercepted, refuse_out_unless_eager
 from .plans import plan_key as key_of
 from .plans import plans
-from .reference import attention_reference
+from .reference import accumulation_dtype, attention_reference
 
 _EMPTY_ROW_LSE = float("-inf")
 # One more element than this between two rows of a tile, and a tile's 32-bit offsets overflow.
@@ -238,7 +238,7 @@ def _on_cpu(
     out: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute by the reference, in float32 or in the inputs' float64."""
-    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    dtype = accumulation_dtype(q)
     result, lse = attention_reference(q, k, v, causal=causal, scale=scale, dtype=dtype)
     out = torch.empty_like(q) if out is None else out
     return out.copy_(result), lse.to(torch.float32)

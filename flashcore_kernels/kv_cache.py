@@ -25,9 +25,9 @@ from .checks import (
     ranges_meet,
     softmax_scale,
 )
-from .decode_plan import MAX_ROW_STRIDE, plan_decode
+from .decode_plan import MAX_ROW_STRIDE, DecodePlan, plan_decode
 from .guards import intercepted, refuse_out_unless_eager
-from .reference import attention_reference
+from .reference import accumulation_dtype, attention_reference
 
 
 def attention_with_kv_cache(
@@ -165,8 +165,14 @@ def compute(
     lse = None
     if return_lse:
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
-    run = _on_cuda if q.is_cuda else _on_cpu
-    run(q, k_cache, v_cache, cache_seqlens, k, v, out, lse, scale, causal)
+    tensors = (q, k_cache, v_cache, cache_seqlens, k, v, out, lse)
+    if q.is_cuda:
+        from .decode_launch import launch_decode  # imports Triton, which a CPU does not need
+
+        with torch.cuda.device(q.device):
+            launch_decode(*tensors, scale, causal, _plan(q, k_cache))
+    else:
+        _on_cpu(*tensors, scale, causal)
     return out, lse
 
 
@@ -195,24 +201,12 @@ def _through_op(
     return (result, lse) if return_lse else result
 
 
-def _on_cuda(
-    q: torch.Tensor,
-    k_cache: torch.Tensor,
-    v_cache: torch.Tensor,
-    cache_seqlens: torch.Tensor,
-    k: torch.Tensor | None,
-    v: torch.Tensor | None,
-    out: torch.Tensor,
-    lse: torch.Tensor | None,
-    scale: float,
-    causal: bool,
-) -> None:
-    """Plan and launch on the device that holds the tensors, on its current stream."""
+def _plan(q: torch.Tensor, k_cache: torch.Tensor) -> DecodePlan:
+    """Cut the work for the device that holds the tensors."""
     from .decode import HAS_DEPENDENT_LAUNCH
-    from .decode_launch import launch_decode
 
     num_sms, capability = _card(q.device.index)
-    plan = plan_decode(
+    return plan_decode(
         batch=q.shape[0],
         nheads_k=k_cache.shape[1],
         group=q.shape[1] // max(k_cache.shape[1], 1),
@@ -222,8 +216,6 @@ def _on_cuda(
         num_sms=num_sms,
         dependent_launch=HAS_DEPENDENT_LAUNCH and capability >= (9, 0),
     )
-    with torch.cuda.device(q.device):
-        launch_decode(q, k_cache, v_cache, cache_seqlens, k, v, out, lse, scale, causal, plan)
 
 
 @cache
@@ -254,7 +246,7 @@ def _on_cpu(
                 f"cache_seqlens[{b}] does not fit: expected 0 to {k_cache.shape[2] - seqlen_new} "
                 f"(capacity {k_cache.shape[2]} less {seqlen_new} new), got {length}"
             )
-    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    dtype = accumulation_dtype(q)
     for b, length in enumerate(lengths):
         total = length + seqlen_new
         if k is not None and v is not None:

@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
-from .reference import attention_reference
+from .reference import accumulation_dtype, attention_reference
 
 # Scores that the backward pass holds at once, in elements: 256 MB in fp32, and a few copies.
 MAX_CHUNK_SCORES = 2**26
 # Fewer query rows than this per matrix product, and it reads K more than it computes.
 MIN_CHUNK_ROWS = 64
 
+# The dispatcher calls every function below with a schema's arguments by position, all of them.
 _SCHEMAS = (
     "attention_forward(Tensor q, Tensor k, Tensor v, bool causal, float scale, "
     "SymInt causal_offset) -> (Tensor out, Tensor lse)",
@@ -50,7 +52,7 @@ def _forward_cpu(
     scale: float,
     causal_offset: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    dtype = _accumulation_dtype(q)
+    dtype = accumulation_dtype(q)
     result, lse = attention_reference(
         q, k, v, causal=causal, scale=scale, causal_offset=causal_offset, dtype=dtype
     )
@@ -59,32 +61,14 @@ def _forward_cpu(
     return out, lse.contiguous()
 
 
-def _forward_cuda(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    causal: bool,
-    scale: float,
-    causal_offset: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _forward_cuda(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     from .attention import _forward  # imports Triton, which a CPU does not need
 
-    return _forward(q, k, v, causal, scale, causal_offset, None, True)
+    return _forward(*arguments, None, True)
 
 
-def _forward_fake(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    causal: bool,
-    scale: float,
-    causal_offset: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.empty_like(q), q.new_empty(q.shape[:3], dtype=_accumulation_dtype(q))
-
-
-def _accumulation_dtype(tensor: torch.Tensor) -> torch.dtype:
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+def _forward_fake(q: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty_like(q), q.new_empty(q.shape[:3], dtype=accumulation_dtype(q))
 
 
 # --- backward ------------------------------------------------------------------------------------
@@ -114,7 +98,7 @@ def _backward(
         rounded once at the end. At most `MAX_CHUNK_SCORES` scores are held at a time, or those
         of one row of one sequence if they are more.
     """
-    dtype = _accumulation_dtype(q)
+    dtype = accumulation_dtype(q)
     nheads_k, seqlen_k = k.shape[1], k.shape[2]
     grad_q = torch.zeros(q.shape, dtype=dtype, device=q.device)
     grad_k = torch.zeros(k.shape, dtype=dtype, device=q.device)
@@ -185,11 +169,7 @@ def _backward_fake(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    out: torch.Tensor,
-    lse: torch.Tensor,
-    causal: bool,
-    scale: float,
-    causal_offset: int,
+    *_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
@@ -222,31 +202,13 @@ def _refuse_double_backward(ctx, *grads):  # type: ignore[no-untyped-def]
 # --- decoding ------------------------------------------------------------------------------------
 
 
-def _kv_cache(
-    q: torch.Tensor,
-    k_cache: torch.Tensor,
-    v_cache: torch.Tensor,
-    cache_seqlens: torch.Tensor,
-    k: torch.Tensor | None,
-    v: torch.Tensor | None,
-    causal: bool,
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _kv_cache(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     from .kv_cache import compute
 
-    return compute(q, k_cache, v_cache, cache_seqlens, k, v, causal, scale, return_lse=True)
+    return compute(*arguments, return_lse=True)
 
 
-def _kv_cache_fake(
-    q: torch.Tensor,
-    k_cache: torch.Tensor,
-    v_cache: torch.Tensor,
-    cache_seqlens: torch.Tensor,
-    k: torch.Tensor | None,
-    v: torch.Tensor | None,
-    causal: bool,
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _kv_cache_fake(q: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 

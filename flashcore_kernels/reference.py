@@ -39,6 +39,16 @@ def causal_offset_for(seqlen_q: int, seqlen_k: int, alignment: CausalAlignment) 
     )
 
 
+def accumulation_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """
+    Return what sums over a tensor are kept in: float64 for float64, else float32.
+
+    Args:
+        tensor: Of any floating dtype.
+    """
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
 def attention_reference(
     q: torch.Tensor,
     k: torch.Tensor,
