@@ -151,8 +151,8 @@ def _forward(
     causal: bool,
     scale: float,
     causal_offset: int,
-    out: torch.Tensor | None,
-    want_lse: bool,
+    out: torch.Tensor | None = None,
+    want_lse: bool = True,
     *,
     plan_key: tuple[Any, ...] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:

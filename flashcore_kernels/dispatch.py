@@ -94,18 +94,15 @@ def _launch(
     v: torch.Tensor,
     out: torch.Tensor,
     lse: torch.Tensor | None,
-    *,
-    scale: float,
-    causal: bool,
-    causal_offset: int,
+    **mask: Any,
 ) -> Plan | None:
     """Choose the kernel and its tile, launch it, and make the plan that repeats the launch."""
+    batch, nheads, seqlen_q, headdim = q.shape
     row = configs.select(
-        _capability(q.device), q.shape[3], causal, q.shape[2], k.shape[2], q.shape[0] * q.shape[1]
+        _capability(q.device), headdim, mask["causal"], seqlen_q, k.shape[2], batch * nheads
     )
-    mask: dict[str, Any] = {"scale": scale, "causal": causal, "causal_offset": causal_offset}
     on_hopper = row.hopper is not None and all(
-        forward_hopper.is_supported(tensor, k, v, scale=scale) for tensor in (q, out)
+        forward_hopper.is_supported(tensor, k, v, scale=mask["scale"]) for tensor in (q, out)
     )
     prepared: AnyLaunch | None
     if on_hopper and row.hopper is not None:

@@ -144,7 +144,7 @@ def _descriptor(tensor: torch.Tensor, rows: int) -> Any:
 
 def tile_order(causal: bool, num_bh: int, seqlen_k: int, headdim: int) -> int:
     """
-    How many heads are walked together, see ``_tile_coordinates``.
+    How many heads are walked together, see ``_single_tile``.
 
     Without a mask one: the tiles of a head follow each other and find its K and V in L2. Under a
     causal mask as many as keep their K and V in about a third of the 50 MB L2, so that heavy tiles
@@ -163,31 +163,26 @@ def hopper_forward(
     out: torch.Tensor,
     lse: torch.Tensor | None,
     *,
-    scale: float,
-    causal: bool,
-    causal_offset: int,
     config: HopperConfig,
+    **mask: Any,
 ) -> None:
     """
-    Compute ``out = softmax(scale q k^T) v`` on an H100, and ``lse`` if asked.
+    Compute ``out = softmax(scale q k^T) v`` on an H100, and ``lse`` if asked, in one known way.
 
     Args:
-        q: [batch, heads, seqlen_q, headdim], float16 or bfloat16, headdim 64 or 128.
-        k: [batch, heads_k, seqlen_k, headdim]; heads is a multiple of heads_k.
-        v: as k.
-        out: as q, written.
-        lse: [batch, heads, seqlen_q] float32 contiguous, written: natural log of each row's sum of
-            exponentials; None if not wanted.
-        scale: softmax scale, > 0.
-        causal: row i sees keys j <= i + causal_offset only.
-        causal_offset: 0 aligns the diagonal top-left, seqlen_k - seqlen_q bottom-right.
-        config: The tile; see `HOPPER_CONFIGS`.
+        q: As for `launch_plan`, like all others.
+        k: Likewise.
+        v: Likewise.
+        out: Likewise.
+        lse: Likewise.
+        config: Likewise.
+        mask: `scale`, `causal` and `causal_offset`.
     """
-    kernel, args, constants, options, grid = launch_plan(
-        q, k, v, out, lse, scale=scale, causal=causal, causal_offset=causal_offset, config=config
+    kernel, args, constants, options, programs = launch_plan(
+        q, k, v, out, lse, config=config, **mask
     )
     with torch.cuda.device(q.device):
-        kernel[(grid,)](*args, **constants, **options)
+        kernel[(programs,)](*args, **constants, **options)
 
 
 def launch_plan(
@@ -202,7 +197,21 @@ def launch_plan(
     causal_offset: int,
     config: HopperConfig,
 ) -> tuple[Any, tuple[Any, ...], dict[str, Any], dict[str, Any], int]:
-    """Return (kernel, arguments, constants, compiler options, programs) of a launch."""
+    """
+    Return (kernel, arguments, constants, compiler options, programs) of a launch.
+
+    Args:
+        q: [batch, heads, seqlen_q, headdim], float16 or bfloat16, headdim 64 or 128.
+        k: [batch, heads_k, seqlen_k, headdim]; heads is a multiple of heads_k.
+        v: As k.
+        out: As q; will be written.
+        lse: [batch, heads, seqlen_q] float32 contiguous, will be written: natural log of each row's
+            sum of exponentials; None if not wanted.
+        scale: Factor on the scores, > 0.
+        causal: Whether row i sees only keys j <= i + causal_offset.
+        causal_offset: 0 aligns the diagonal top-left, seqlen_k - seqlen_q bottom-right.
+        config: The tile; see `HOPPER_CONFIGS`.
+    """
     batch, heads, seqlen_q, headdim = q.shape
     heads_k, seqlen_k = k.shape[1], k.shape[2]
     num_m = -(-seqlen_q // config.block_m)

@@ -64,7 +64,7 @@ def _forward_cpu(
 def _forward_cuda(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
     from .attention import _forward  # imports Triton, which a CPU does not need
 
-    return _forward(*arguments, None, True)
+    return _forward(*arguments)
 
 
 def _forward_fake(q: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
