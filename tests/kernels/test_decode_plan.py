@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flashcore_kernels import decode_launch, kv_cache
 from flashcore_kernels.decode_plan import choose_num_splits, for_unaligned, plan_decode
 
 
@@ -54,3 +59,27 @@ def test_the_tiles_for_unaligned_keys_cover_the_queries_too(**shape: int) -> Non
     assert shape["seqlen_q"] * shape["group"] <= smaller.num_q_tiles * smaller.block_q
     assert smaller.num_splits == plan.num_splits
     assert smaller.block_n < 64  # rows of a wgmma: K must not be one of its operands
+
+
+def test_a_card_gets_all_tensors_in_order_and_a_plan_for_its_size(monkeypatch) -> None:
+    launched = []
+    monkeypatch.setattr(kv_cache, "_card", lambda index: (132, (9, 0)))
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(decode_launch, "launch_decode", lambda *args: launched.append(args))
+    q = SimpleNamespace(
+        shape=torch.Size((1, 16, 1, 64)), dtype=torch.half, device=torch.device("cpu"), is_cuda=True
+    )
+    k_cache, v_cache = (torch.empty(1, 8, 65536, 64, device="meta") for _ in range(2))
+    lens = torch.empty(1, dtype=torch.int32)
+
+    out, lse = kv_cache.compute(q, k_cache, v_cache, lens, None, None, False, 0.3, return_lse=True)
+
+    (given,) = launched
+    expected = (q, k_cache, v_cache, lens, None, None, out, lse, 0.3, False)
+    assert all(a is b for a, b in zip(given, expected, strict=False))
+    plan = plan_decode(
+        batch=1, nheads_k=8, group=2, seqlen_q=1, capacity=65536, headdim=64, num_sms=132,
+        dependent_launch=True,
+    )  # fmt: skip
+    assert plan.num_splits > 1
+    assert given[10:] == (plan,)

@@ -142,6 +142,20 @@ def test_the_operator_computes_attention(device: str) -> None:
     torch.testing.assert_close(lse, expected_lse, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_card_gets_the_kernels_result_and_its_log_sum_exp(device: str, causal: bool) -> None:
+    """What is registered for CUDA, called as the dispatcher does."""
+    q, k, v = (tensor.half() for tensor in inputs(device))
+
+    out, lse = op._forward_cuda(q, k, v, causal, 0.125, 3)
+
+    expected, expected_lse = attention_reference(
+        q, k, v, causal=causal, causal_offset=3, scale=0.125
+    )
+    torch.testing.assert_close(out.float(), expected, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(lse, expected_lse, rtol=1e-4, atol=1e-4)
+
+
 def test_importing_anew_keeps_the_operators(device: str) -> None:
     """As pytester does between two runs in one process."""
     before = torch.ops.flashcore.attention_forward.default
