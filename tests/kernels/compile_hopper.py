@@ -2,9 +2,8 @@
 Compiles Hopper configurations for sm_90 without a GPU, and lays their launches side by side.
 
 Run as a program it prints JSON, {case: numbers}: what ptxas says of each row of the tile table, at
-an aligned length and at an odd one, and what reaches Triton's generated launcher by the public way
-and by the prepared one. It runs in a
-child process because the parent may have defined its kernels for the interpreter. With a
+an aligned length and, where a mask is added or warp groups are dispatched, at an odd one; and what
+reaches Triton's generated launcher by the public way and by the prepared one. With a
 configuration's name, 0 or 1 for the causal mask, and a headdim, it prints PTX and ptxas' words.
 """
 
@@ -15,12 +14,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dispatch_control
 import dispatch_order
+import ptxas
 import racecheck_report
 import torch
 import triton
@@ -78,25 +77,12 @@ def compiled(
 
 
 def assembled(ptx: str) -> dict[str, Any]:
-    """Return what ptxas says: registers, spilled bytes, warnings of serialised products."""
-    log = _ptxas(ptx)
-    return {
-        "registers": int(re.findall(r"Used (\d+) registers", log)[0]),
-        "spill_bytes": max(int(n) for n in re.findall(r"(\d+) bytes spill", log)),
-        "warnings": re.findall(r"C75\d\d", log),
+    """Return what ptxas says, and what stands in PTX."""
+    return ptxas.assembled(ptx) | {
         "wgmma": ptx.count("wgmma.mma_async"),
         # The map itself lies among the kernel's parameters: nothing on the host is pointed to.
         "maps_by_value": len(re.findall(r"\.param \.align \d+ \.b8 \w+\[128\]", ptx)),
     }
-
-
-def _ptxas(ptx: str) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "kernel.ptx")
-        source.write_text(ptx)
-        command = [triton.knobs.nvidia.ptxas.path, "-v", "-arch=sm_90a", str(source)]
-        command += ["-o", str(Path(folder, "kernel.cubin"))]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
 def control(level: int) -> Any:
@@ -110,10 +96,10 @@ def control(level: int) -> Any:
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
 
 
-def shared_accesses(cubin: bytes) -> list[str]:
+def shared_accesses(kernel: Any) -> list[str]:
     """Return the patterns of loads and stores in shared memory other than of matrices."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+        file.write(kernel.asm["cubin"])
         file.flush()
         command = [triton.knobs.nvidia.nvdisasm.path, "-c", file.name]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -128,11 +114,10 @@ def shared_accesses(cubin: bytes) -> list[str]:
 
 
 def dispatched(kernel: Any) -> dict[str, Any]:
-    """Return what a dispatch of warp groups does in shared memory, and in which order."""
+    """Return in which order a dispatch of warp groups writes and reads its state."""
     order = dispatch_order.order(kernel.asm["ptx"])
     times = {"writes": order.writes, "reads": order.reads, "exits": order.exits}
     return {
-        "shared_accesses": shared_accesses(kernel.asm["cubin"]),
         "order": {what: sorted(passed) for what, passed in times.items()},
         "ordered": order.proven,
     }
@@ -194,7 +179,7 @@ def show(name: str, causal: str, headdim: str = "64") -> None:
     config = next(c for c in forward_hopper.HOPPER_CONFIGS[int(headdim)] if c.name == name)
     ptx = compiled(config, int(headdim), causal == "1").asm["ptx"]
     print(ptx)
-    print(_ptxas(ptx))
+    print(ptxas.words(ptx))
 
 
 def main() -> None:
@@ -209,16 +194,20 @@ def main() -> None:
     for config, headdim, causal in rows():
         kernel = compiled(config, headdim, causal)
         numbers = assembled(kernel.asm["ptx"]) | launches(kernel, config, headdim, causal)
-        odd = compiled(config, headdim, causal, seqlen=ODD)
-        numbers["odd"] = assembled(odd.asm["ptx"])
+        if config.family == "ws" or not causal:
+            odd = compiled(config, headdim, causal, seqlen=ODD)
+            numbers["odd"] = assembled(odd.asm["ptx"])
         if config.family == "ws":
             numbers |= dispatched(kernel)
             numbers["odd"] |= dispatched(odd)
+        if config.name.startswith("ws2"):  # whose dispatch is all that does so
+            numbers["shared_accesses"] = shared_accesses(kernel)
         found[f"{config.name} D{headdim} {'causal' if causal else 'full'}"] = numbers
     config, headdim, causal = rows()[0]
     found["bf16"] = assembled(compiled(config, headdim, causal, torch.bfloat16).asm["ptx"])
     for level, name in enumerate(dispatch_control.LEVELS):
-        found[f"control {name}"] = dispatched(control(level))
+        kernel = control(level)
+        found[f"control {name}"] = dispatched(kernel) | {"shared_accesses": shared_accesses(kernel)}
     print(json.dumps(found))
 
 

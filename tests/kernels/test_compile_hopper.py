@@ -8,13 +8,9 @@ these tests show what the fast path hands over, argument for argument, without a
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from compiled_once import compiled_once
 
 from flashcore_kernels import configs, launch
 
@@ -26,7 +22,6 @@ import triton
 if not triton.__version__.startswith(launch.KNOWN_TRITON):
     pytest.skip("another Triton: no Gluon kernels", allow_module_level=True)
 
-COMPILE = Path(__file__).with_name("compile_hopper.py")
 # Most registers per thread at launch: 128 * registers * programs have to fit into 65536. The "ws"
 # kernels move theirs from the producer to the consumers.
 REGISTERS = {
@@ -52,17 +47,8 @@ SPILLS = {"ws3-n128-s5-c160-p1-o D64 causal": 28}
 
 
 @pytest.fixture(scope="module")
-def compiled() -> dict:
-    """Compile in a child that defines the kernels for real."""
-    environment = {k: x for k, x in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = (
-        f"{COMPILE.parents[2]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    )
-    child = subprocess.run(
-        [sys.executable, str(COMPILE)], capture_output=True, text=True, env=environment, timeout=300
-    )
-    assert child.returncode == 0, child.stderr[-3000:]
-    return json.loads(child.stdout)
+def compiled(tmp_path_factory) -> dict:
+    return compiled_once("compile_hopper.py", tmp_path_factory)
 
 
 def _pdl_rows() -> set[str]:

@@ -8,14 +8,10 @@ one may have defined the kernels for the interpreter.
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
 import pytest
+from compiled_once import compiled_once
 
 from flashcore_kernels import configs
 from flashcore_kernels.configs import TileConfig
@@ -82,21 +78,8 @@ def _signature(names: list[str], case: dict) -> tuple[dict, dict, dict]:
     return types, constants, attributes
 
 
-def _assemble(ptx: str, capability: int) -> str:
-    """Run ptxas again for what Triton does not report: spills and serialisation warnings."""
-    import triton
-
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "kernel.ptx")
-        source.write_text(ptx)
-        nvidia = triton.knobs.nvidia
-        ptxas = nvidia.ptxas if capability < 100 else nvidia.ptxas_blackwell
-        arch = f"sm_{capability}a" if capability >= 90 else f"sm_{capability}"
-        command = [ptxas.path, "-v", f"-arch={arch}", str(source), "-o", os.devnull]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stderr
-
-
 def _compile(case: dict, capability: int) -> dict:
+    import ptxas
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -109,11 +92,7 @@ def _compile(case: dict, capability: int) -> dict:
     target = GPUTarget("cuda", capability, 32)
     compiled = triton.compile(source, target=target, options=options)
     ptx = compiled.asm["ptx"]
-    log = _assemble(ptx, capability)
-    return {
-        "registers": int(re.search(r"Used (\d+) registers", log).group(1)),
-        "spill_bytes": sum(int(n) for n in re.findall(r"(\d+) bytes spill", log)),
-        "warnings": re.findall(r"C75\d\d", log),
+    return ptxas.assembled(ptx, capability) | {
         "shared_bytes": compiled.metadata.shared,
         "wgmma": ptx.count("wgmma.mma_async"),
         # The first operand is a list of registers; from shared memory it is a descriptor, "%rd".
@@ -138,16 +117,8 @@ def main() -> None:
 
 
 @pytest.fixture(scope="module")
-def compiled() -> dict:
-    """Compile in a child that defines the kernels for real."""
-    environment = {k: x for k, x in os.environ.items() if k != "TRITON_INTERPRET"}
-    root = Path(__file__).parents[2]
-    environment["PYTHONPATH"] = f"{root}{os.pathsep}{environment.get('PYTHONPATH', '')}"
-    child = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, env=environment, timeout=300
-    )
-    assert child.returncode == 0, child.stderr
-    return json.loads(child.stdout)
+def compiled(tmp_path_factory) -> dict:
+    return compiled_once("test_compile_sm90.py", tmp_path_factory)
 
 
 def test_every_row_of_the_table_has_its_registers_recorded():
