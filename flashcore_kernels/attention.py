@@ -53,7 +53,7 @@ def attention(
         scale: Factor on the scores; default 1/sqrt(headdim). Any finite number: zero and negative
             ones cost a copy of `q`.
         out: Where to write the result: `q`'s shape, dtype and device, last stride 1, not
-            overlapping an input. Default: a new tensor with the strides of `q`.
+            overlapping an input. Default: a new tensor, dense, its dimensions in `q`'s order.
         return_lse: Return the log-sum-exp too.
 
     Returns:
@@ -62,16 +62,22 @@ def attention(
         sum of exponentials. A row that sees no key has out 0 and lse -inf.
 
     Raises:
-        TypeError: If something is no dense tensor or has a dtype without a kernel.
+        TypeError: If something is no dense tensor or has a dtype without a kernel, or if `causal`
+            is no bool or `scale` no number.
         ValueError: If shapes, devices, `scale` or `out` don't fit, or if `out` is passed together
-            with inputs that need gradients, or needs one itself.
-        NotImplementedError: On CUDA, if an input has a forward-mode derivative.
+            with inputs that need gradients, or needs one itself, or inside a trace.
+        NotImplementedError: On CUDA, if an input has a forward-mode derivative; everywhere, when a
+            gradient's gradient is asked for.
 
     Numerics:
         Scores, softmax and sums are float32; probabilities are rounded to `q`'s dtype before they
         meet the values, the result once at the end. Relative RMS error against float64: below
         5e-4 (float16) and 3e-3 (bfloat16). Bit-identical over repeats. Holds for scaled scores up
-        to 1e8 in magnitude. NaN in a query stays in its row.
+        to 1e8 in magnitude; those closer than float32's rounding of the largest are alike.
+
+        NaN in a query stays in its row; in a key it reaches the rows that see it; in a value one
+        column of those rows and, as 0 * NaN, of others whose tile reads that block of keys (of all
+        rows on the CPU).
 
     Limits:
         headdim 1 to 128; 64 and 128 run at full speed, others are padded to the next power of two
@@ -263,4 +269,4 @@ def _through_op(
     softmax_scale = checks.softmax_scale(scale, q.shape[3])
     result, lse = torch.ops.flashcore.attention_forward(q, k, v, causal, softmax_scale, 0)
     result = result if out is None else out.copy_(result)
-    return (result, lse) if return_lse else result
+    return (result, lse.float()) if return_lse else result  # the op's is float64 for float64

@@ -67,8 +67,9 @@ def attention_with_kv_cache(
         q: [batch, nheads, seqlen_q, headdim], fp16 or bf16 on CUDA (fp32 and fp64 too on a CPU);
             any strides.
         k_cache: [batch, nheads_k, capacity, headdim], dtype and device of `q`; nheads must be a
-            multiple of nheads_k. Any strides but the last, which must be 1, so a
-            [batch, capacity, nheads_k, headdim] buffer is passed as `.transpose(1, 2)`.
+            multiple of nheads_k. Any strides but the last, which must be 1 (and positions less
+            than 2^24 elements apart), so a [batch, capacity, nheads_k, headdim] buffer is passed
+            as `.transpose(1, 2)`.
         v_cache: Shape of `k_cache`; strides of its own.
         cache_seqlens: [batch], int32, on the device of `q`: valid positions before appending.
         k: [batch, nheads_k, seqlen_new, headdim], written to
@@ -77,8 +78,8 @@ def attention_with_kv_cache(
         v: Shape of `k`; written to `v_cache`.
         causal: Hide keys after the diagonal. With seqlen_q = 1 it changes nothing.
         scale: Factor on the scores, any finite number; default 1/sqrt(headdim).
-        out: Where to write the result: shape, dtype and device of `q`, no memory in common with
-            the other arguments.
+        out: Where to write the result: shape, dtype and device of `q`, last stride 1, no memory in
+            common with the other arguments. Default: a new contiguous tensor.
         return_lse: Also return the log of the softmax's denominator.
 
     Returns:
@@ -87,9 +88,11 @@ def attention_with_kv_cache(
         one, has out 0 and lse -inf.
 
     Raises:
-        TypeError: For something that is no dense tensor, a wrong dtype, a wrong scale or flag.
-        ValueError: For shapes, strides or devices that do not fit; on a CPU also for lengths that
-            are negative or leave no room for `k`.
+        TypeError: For something that is no dense tensor, a wrong dtype, a `scale` that is no number
+            or a `causal` that is no bool.
+        ValueError: For shapes, strides or devices that do not fit, a `scale` that is not finite, or
+            memory in common with what is written; on a CPU also for lengths that are negative or
+            leave no room for `k`.
         NotImplementedError: If gradients are asked for: the cache is written in place.
 
     Numerics:

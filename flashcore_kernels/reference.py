@@ -79,8 +79,8 @@ def attention_reference(
         both of `dtype`. A row that sees no key has out 0 and lse -inf.
 
     Numerics:
-        NaN in a query stays in its row; NaN in a key or value reaches the rows that load it,
-        hidden ones included for values (0 * NaN), as in PyTorch's math path.
+        NaN in a query stays in its row; in a key it reaches the rows that see it; in a value one
+        column of all rows (0 * NaN), as in PyTorch's math path.
     """
     seqlen_q, seqlen_k = q.shape[2], k.shape[2]
     group = q.shape[1] // max(k.shape[1], 1)

@@ -51,7 +51,8 @@ def scaled_dot_product_attention(
 
     Raises:
         NotImplementedError: For what torch can do and this package can't, naming the argument,
-            what is possible and what was given. Not with `fallback="torch"`.
+            what is possible and what was given. With `fallback="torch"` only for the derivatives
+            that `attention` refuses.
         TypeError: From `attention`, for arguments that are wrong for both.
         ValueError: Likewise; also for a `fallback` that is neither None nor "torch", and for
             differing numbers of heads without `enable_gqa`.

@@ -46,6 +46,18 @@ def test_gradients_of_lse_agree_with_finite_differences(offset: int) -> None:
     assert torch.autograd.gradcheck(both, (q, k, v))
 
 
+def test_lse_has_one_dtype_whether_gradients_are_recorded_or_not() -> None:
+    q, k, v = draw((1, 1, 3, 4), (1, 1, 3, 4), (1, 1, 3, 4), dtype=torch.float64)
+
+    out, lse = attention(q, k, v, return_lse=True)
+    with torch.no_grad():
+        _, expected = attention(q, k, v, return_lse=True)
+
+    assert (torch.float64, torch.float32, torch.float32) == (out.dtype, lse.dtype, expected.dtype)
+    torch.testing.assert_close(expected, lse.detach())
+    assert lse.requires_grad
+
+
 def test_a_row_that_sees_no_key_gets_and_gives_no_gradient() -> None:
     q, k, v = draw((1, 1, 3, 4), (1, 1, 2, 4), (1, 1, 2, 4), dtype=torch.float64)
 
