@@ -6,7 +6,7 @@ The plugin and the command share it, so a stored run is judged exactly as it was
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pytest_kernelperf.analysis.proof import Proof
     from pytest_kernelperf.store.runs import Run
 
-__all__ = ["Gate", "UpdateMode"]
+__all__ = ["Gate", "UpdateMode", "judge_run"]
 
 
 class Gate:
@@ -96,27 +96,17 @@ class Gate:
         entries = self.baselines.load(slug, measurement.case.file) if slug else {}
         return self._judge(measurement, limits, slug, entries.get(measurement.case.key))
 
-    def judge_run(self, run: Run) -> Run:
+    def judge_again(self, recorded: Recorded) -> Recorded:
         """
-        Return a recorded run with all its verdicts computed anew.
+        Return a record with the verdicts that it gets now.
         """
-        from pytest_kernelperf.analysis import contrast_again, judge_again
-
-        return replace(
-            run,
-            recorded=tuple(
-                replace(each, verdicts=self._judge_again(each)) for each in run.recorded
-            ),
-            comparisons=tuple(map(judge_again, run.comparisons)),
-            independences=tuple(map(contrast_again, run.independences)),
-        )
-
-    def _judge_again(self, recorded: Recorded) -> tuple[Verdict, ...]:
         from pytest_kernelperf.analysis import judge_against
 
         if recorded.against is not None:
-            return judge_against(recorded.measurement, recorded.against, recorded.limits)
-        return self.judge(recorded.measurement, recorded.limits)
+            verdicts = judge_against(recorded.measurement, recorded.against, recorded.limits)
+        else:
+            verdicts = self.judge(recorded.measurement, recorded.limits)
+        return replace(recorded, verdicts=verdicts)
 
     def update(self, recorded: Sequence[Recorded], mode: UpdateMode) -> UpdateReport:
         """
@@ -232,6 +222,24 @@ class Gate:
                 (stored.regime, stored.entry.reference) for stored in entries
             )
         return self._noise[slug]
+
+
+def judge_run(run: Run, gate_for: Callable[[Recorded], Gate]) -> Run:
+    """
+    Return a recorded run with all its verdicts computed anew.
+
+    Args:
+        run: As it was read.
+        gate_for: Gives the gate with the baselines that a record belongs to.
+    """
+    from pytest_kernelperf.analysis import contrast_again, judge_again
+
+    return replace(
+        run,
+        recorded=tuple(gate_for(each).judge_again(each) for each in run.recorded),
+        comparisons=tuple(map(judge_again, run.comparisons)),
+        independences=tuple(map(contrast_again, run.independences)),
+    )
 
 
 def _explained(verdict: Verdict, measurement: Measurement, entry: Entry | None) -> Verdict:

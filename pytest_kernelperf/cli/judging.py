@@ -11,10 +11,10 @@ import click
 
 from pytest_kernelperf import report
 from pytest_kernelperf.cli.failing import Failing, failing_tests
+from pytest_kernelperf.cli.gates import Gates, find_uncompared
 from pytest_kernelperf.cli.parameters import baselines_option, root_of, runs_argument
 from pytest_kernelperf.cli.terminal import echo, look, rerun_command, say_if_cut_off
 from pytest_kernelperf.errors import OptionsError
-from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import (
     FAILING,
     FAILING_STRICT,
@@ -22,6 +22,7 @@ from pytest_kernelperf.model import (
 from pytest_kernelperf.side_by_side import compare_sides, read_side
 from pytest_kernelperf.store.baselines import Baselines
 from pytest_kernelperf.store.files import write_bytes
+from pytest_kernelperf.store.ini import find_ini
 from pytest_kernelperf.store.outputs import check_output
 from pytest_kernelperf.store.runs import Run, is_run, read_run
 
@@ -46,23 +47,31 @@ def judge(
     """
     if json_file is not None:
         check_output(json_file, runs)
-    gate = Gate(root_of(baselines))
     if baselines is not None:
-        gate.baselines.check_not_empty()
-    gate.check_all()
-    judged = [gate.judge_run(read_run(path)) for path in runs]
-    if not gate.baselines.root.exists():
-        click.echo(f"kernelperf: there is no folder {gate.baselines.root}: nothing has a baseline")
+        Baselines(baselines).check_not_empty()
+    gates = Gates(baselines)
+    read = [read_run(path) for path in runs]
+    judged = [gates.judge(run) for run in read]
     recorded = [each for run in judged for each in run.recorded]
+    if not all(each.against for each in recorded):
+        for root in (gate.baselines.root for gate in gates.all()):
+            if not root.exists():
+                click.echo(f"kernelperf: there is no folder {root}: nothing has a baseline")
     _echo_verdicts(judged)
-    calibrations = gate.calibrations(recorded)
+    calibrations = {
+        slug: proof for gate in gates.all() for slug, proof in gate.calibrations(recorded).items()
+    }
     for slug, proof in calibrations.items():
         click.echo(f"kernelperf: {report.calibration_line(slug, proof)}")
+    strict = strict or find_ini(Path.cwd()).strict
     failing = FAILING | FAILING_STRICT if strict else FAILING
-    failures = [failing_tests(run, failing) for run in judged]
+    failures = [
+        failing_tests(now, failing, find_uncompared(was, now))
+        for was, now in zip(read, judged, strict=True)
+    ]
     _echo_unseen(judged, failures)
     failed_tests = tuple(dict.fromkeys(nodeid for each in failures for nodeid in each.tests))
-    failed = bool(failed_tests) or (strict and _is_lacking(judged))
+    failed = bool(failed_tests) or _is_lacking(judged)
     click.echo(report.last_line([verdict for run in judged for verdict in run.verdicts]))
     if json_file is not None:
         text = report.run_json(
@@ -136,7 +145,16 @@ def _echo_verdicts(runs: Sequence[Run]) -> None:
     )
     limits = report.limits_lines(each.measurement for run in runs for each in run.recorded)
     verdicts = [verdict for run in runs for verdict in run.verdicts]
-    blocks = (tables, limits, report.reasons(verdicts, rerun=rerun_command))
+    revisions = {
+        each.measurement.case: each.against.commit[:12]
+        for run in runs
+        for each in run.recorded
+        if each.against
+    }
+    reasons = report.reasons(
+        verdicts, rerun=lambda verdict: rerun_command(verdict, revisions.get(verdict.case, ""))
+    )
+    blocks = (tables, limits, reasons)
     echo("\n\n".join(block for block in blocks if block))
 
 

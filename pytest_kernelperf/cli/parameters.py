@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from pytest_kernelperf.store.anchor import find_folder_anchor
+from pytest_kernelperf.store.ini import find_ini
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -33,12 +34,17 @@ def baselines_option(function: Function, *, exists: bool = True) -> Function:
         "--baselines",
         type=click.Path(path_type=Path, exists=exists),
         metavar="DIR",
-        help="Baselines folder. Default: baselines below the nearest folder with a project file.",
+        help="Baselines folder. Default: the ini file's, or baselines beside the project file.",
     )(function)
 
 
-def root_of(baselines: Path | None) -> Path:
+def root_of(baselines: Path | None, inner: str = "") -> Path:
     """
     Return the folder of baselines that was named, or the one of the project around.
+
+    Args:
+        baselines: As named on the command line.
+        inner: A project's folder inside the one around; "" = that one itself.
     """
-    return baselines if baselines is not None else find_folder_anchor(Path.cwd()) / "baselines"
+    here = Path.cwd()
+    return baselines or find_ini(here).baselines or find_folder_anchor(here) / inner / "baselines"

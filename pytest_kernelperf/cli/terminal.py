@@ -61,9 +61,14 @@ def say_if_cut_off(run: Run) -> None:
         )
 
 
-def rerun_command(verdict: Verdict) -> str:
+def rerun_command(verdict: Verdict, revision: str = "") -> str:
     """
     Return the command that measures a verdict's test again.
+
+    Args:
+        verdict: Of the test.
+        revision: What it was compared with; "" = baselines.
     """
     test = shlex.quote(f"{verdict.case.file}::{verdict.case.test}")
-    return f"python -m pytest {test} --kernelperf"
+    against = f" --kernelperf-against {shlex.quote(revision)}" if revision else ""
+    return f"python -m pytest {test} --kernelperf{against}"

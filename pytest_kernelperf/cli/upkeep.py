@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from pytest_kernelperf import report
+from pytest_kernelperf.cli.gates import Gates, find_uncompared
 from pytest_kernelperf.cli.parameters import baselines_option, root_of, runs_argument
 from pytest_kernelperf.cli.terminal import echo, say_if_cut_off
 from pytest_kernelperf.errors import OptionsError
@@ -21,7 +22,7 @@ from pytest_kernelperf.store import selection
 from pytest_kernelperf.store.anchor import find_folder_anchor
 from pytest_kernelperf.store.baselines import Baselines, Stored
 from pytest_kernelperf.store.runs import Run, read_run
-from pytest_kernelperf.units import counted
+from pytest_kernelperf.units import counted, listed
 
 
 @click.command()
@@ -44,17 +45,23 @@ def update(
     """
     if new_only and accept_regressions:
         raise click.UsageError("--new-only moves no reference: leave out --accept-regressions")
-    gate = Gate(root_of(baselines))
-    gate.check_all()
+    gates = Gates(baselines)
     read = [read_run(path) for path in runs]
-    recorded = [record for run in read for record in _with_failures(run)]
-    done = gate.update(recorded, UpdateMode(new_only, accept_regressions))
-    echo(report.update_lines(done.changes))
-    for path in done.written:
+    if baselines is None:
+        _refuse_other_folder(read, gates)
+    by_gate: dict[Gate, list[Recorded]] = {}
+    for run in read:
+        for record in _with_failures(run):
+            by_gate.setdefault(gates.of(run, record), []).append(record)
+    mode = UpdateMode(new_only, accept_regressions)
+    done = [gate.update(recorded, mode) for gate, recorded in by_gate.items()]
+    changes = [change for each in done for change in each.changes]
+    echo(report.update_lines(changes))
+    for path in (path for each in done for path in each.written):
         click.echo(f"wrote {path}")
     for run in read:
         say_if_cut_off(run)
-    ctx.exit(1 if any(change.action == "refused" for change in done.changes) else 0)
+    ctx.exit(1 if any(change.action == "refused" for change in changes) else 0)
 
 
 @click.command()
@@ -96,6 +103,18 @@ def rename(old: str, new: str, baselines: Path | None) -> None:
     for before, after in moves:
         click.echo(f"{before.file}::{before.key} -> {after.file}::{after.key} ({before.slug})")
     click.echo(f"kernelperf: renamed {counted(len(moves), 'entry', 'entries')}")
+
+
+def _refuse_other_folder(runs: Sequence[Run], gates: Gates) -> None:
+    """
+    Refuse to begin new baselines for what has some elsewhere: in the wrong folder all is new.
+    """
+    lost = [case for run in runs for case in find_uncompared(run, gates.judge(run))]
+    if lost:
+        raise OptionsError(
+            f"{listed([case.label for case in lost])} had a baseline when recorded and has none "
+            f"here: name the folder that holds it with --baselines, or the one to begin anew in"
+        )
 
 
 def _with_failures(run: Run) -> list[Recorded]:

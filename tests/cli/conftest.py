@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from pytest_kernelperf.cli import main
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import Recorded, UpdateMode
-from pytest_kernelperf.store.runs import RunWriter
+from pytest_kernelperf.store.runs import RunWriter, read_run
 
 Kernelperf = Callable[..., Result]
 
@@ -72,3 +72,18 @@ def baseline(project: Path, make) -> Path:
     recorded: list[Recorded] = [make.recorded(name=name) for name in "abcde"]
     report = Gate(project / "baselines").update(recorded, UpdateMode())
     return Path(report.written[0])
+
+
+@pytest.fixture
+def compared(baseline: Path, record: Callable[..., Path], tmp_path: Path) -> Path:
+    """
+    Return a slow run with the verdicts that it got live.
+    """
+    run = read_run(record("slow", 3.6, processes=3))
+    gate = Gate(baseline.parents[3])
+    path = tmp_path / "compared.jsonl"
+    writer = RunWriter(path)
+    for each in run.recorded:
+        writer.append(gate.judge_again(each))
+    writer.close()
+    return path

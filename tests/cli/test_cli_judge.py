@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from pytest_kernelperf.cli.failing import failing_tests
-from pytest_kernelperf.model import FAILING, Comparison, Problem, Status
-from pytest_kernelperf.store.runs import Run, RunWriter
+from pytest_kernelperf.model import FAILING, Against, Comparison, Problem, Status
+from pytest_kernelperf.store.runs import Run, RunWriter, read_run
 
 
 def test_an_unchanged_run_passes(kernelperf, baseline, record) -> None:
@@ -98,6 +98,65 @@ def test_no_folder_of_baselines_is_said(kernelperf, project, record) -> None:
     assert f"kernelperf: there is no folder {project / 'baselines'}" in result.output
 
 
+def test_what_had_a_baseline_when_recorded_and_has_none_here_fails(
+    kernelperf, baseline, compared, tmp_path
+) -> None:
+    """In the wrong folder all would pass for want of a baseline."""
+    baseline.parents[3].rename(tmp_path / "elsewhere")
+
+    lost = kernelperf("judge", compared, "--json", tmp_path / "judged.json")
+    found = kernelperf("judge", compared, "--baselines", tmp_path / "elsewhere")
+
+    document = json.loads((tmp_path / "judged.json").read_text())
+    assert [1, 1] == [lost.exit_code, found.exit_code]
+    assert document["exit_failed"]
+    assert ["tests/perf/test_attention.py::test_attention[8]"] == document["failed_tests"]
+    assert "test_attention[8] had a baseline when recorded and has none here" in lost.output
+    assert "NO_BASELINE" in lost.output
+    assert "REGRESSED" in found.output
+
+
+def test_the_ini_file_of_the_folder_names_the_baselines(
+    kernelperf, project, baseline, compared
+) -> None:
+    baseline.parents[3].rename(project / "kept")
+    (project / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\nkernelperf_baselines = "kept"\n'
+    )
+
+    judged, shown = kernelperf("judge", compared), kernelperf("show")
+
+    assert 1 == judged.exit_code
+    assert "REGRESSED" in judged.output
+    assert "test_attention[8]" in shown.output
+
+
+def test_strict_in_the_ini_file_holds_here_too(kernelperf, project, record) -> None:
+    (project / "pytest.ini").write_text("[pytest]\nkernelperf_strict = true\n")
+
+    assert 1 == kernelperf("judge", record("new")).exit_code
+
+
+def test_a_project_inside_the_one_around_has_its_own_baselines(
+    kernelperf, project, baseline, compared, tmp_path
+) -> None:
+    inner = project / "packages" / "kernels"
+    inner.mkdir(parents=True)
+    baseline.parents[3].rename(inner / "baselines")
+    run = read_run(compared)
+    path = tmp_path / "named.jsonl"
+    writer = RunWriter(path)
+    for each in run.recorded:
+        writer.append(each)
+    name = "tests/perf/test_attention.py::test_attention[8]"
+    writer.close(nodeids={name: f"packages/kernels/{name}"})
+
+    result = kernelperf("judge", path)
+
+    assert 1 == result.exit_code
+    assert "REGRESSED" in result.output
+
+
 def test_a_json_file_that_cannot_be_written_is_refused(kernelperf, baseline, record, tmp_path):
     result = kernelperf("judge", record("new"), "--json", tmp_path)
 
@@ -121,13 +180,14 @@ def test_baselines_are_found_from_a_folder_inside(
     assert 1 == kernelperf("judge", record("slow", 3.6, processes=3)).exit_code
 
 
-def test_a_cut_off_run_is_judged_as_far_as_it_goes_and_said(kernelperf, baseline, record) -> None:
+def test_a_cut_off_run_is_judged_as_far_as_it_goes_and_fails(kernelperf, baseline, record) -> None:
     run = record("new", complete=False)
-    relaxed, strict = kernelperf("judge", run), kernelperf("judge", run, "--strict")
 
-    assert [0, 1] == [relaxed.exit_code, strict.exit_code]
-    assert f"kernelperf: {run} was cut off: it holds 1 measurement," in relaxed.output
-    assert "kernelperf: 1 judged" == relaxed.output.splitlines()[-1]
+    result = kernelperf("judge", run)
+
+    assert 1 == result.exit_code
+    assert f"kernelperf: {run} was cut off: it holds 1 measurement," in result.output
+    assert "kernelperf: 1 judged" == result.output.splitlines()[-1]
 
 
 def test_a_test_that_failed_without_a_measurement_fails_the_run(
@@ -163,13 +223,14 @@ def test_a_test_that_failed_itself_fails_the_run(kernelperf, baseline, record) -
     assert "test_attention[8] failed in its own body" in result.output
 
 
-def test_a_run_without_measurements_is_said_and_fails_under_strict(kernelperf, tmp_path) -> None:
+def test_a_run_without_measurements_is_said_and_fails(kernelperf, tmp_path) -> None:
     run = tmp_path / "empty.jsonl"
     RunWriter(run).close()
-    relaxed, strict = kernelperf("judge", run), kernelperf("judge", run, "--strict")
 
-    assert [0, 1] == [relaxed.exit_code, strict.exit_code]
-    assert "kernelperf: the run holds no measurement" in relaxed.output
+    result = kernelperf("judge", run)
+
+    assert 1 == result.exit_code
+    assert "kernelperf: the run holds no measurement" in result.output
 
 
 @pytest.mark.parametrize("why", ["xfail", "skip", "rerun"])
@@ -377,3 +438,20 @@ def test_a_baseline_is_not_replaced_by_findings(kernelperf, baseline, command) -
     assert 2 == result.exit_code
     assert "is a file of baselines" in result.output
     assert before == baseline.read_bytes()
+
+
+def test_what_was_compared_with_a_revision_is_to_be_run_against_it_again(
+    kernelperf, tmp_path, make
+) -> None:
+    now = make.recorded(name="new", level_us=3.6, processes=3)
+    before = make.recorded(name="old", processes=3).measurement
+    path = tmp_path / "against.jsonl"
+    writer = RunWriter(path)
+    writer.append(replace(now, against=Against("1a2b3c4", "1a2b3c4" + 33 * "0", before)))
+    writer.close()
+
+    result = kernelperf("judge", path)
+
+    assert 1 == result.exit_code
+    assert "--kernelperf --kernelperf-against 1a2b3c400000" in result.output
+    assert "nothing has a baseline" not in result.output

@@ -135,3 +135,17 @@ def test_a_run_is_taken_though_another_test_failed(kernelperf, make, tmp_path, n
 
     assert 0 == result.exit_code
     assert "added" in result.output
+
+
+def test_no_new_baselines_are_begun_for_what_has_some_elsewhere(
+    kernelperf, project, baseline, compared, tmp_path
+) -> None:
+    """In the wrong folder a slow run would become a baseline of its own."""
+    baseline.parents[3].rename(tmp_path / "elsewhere")
+
+    refused = kernelperf("update", compared)
+    begun = kernelperf("update", compared, "--baselines", project / "baselines")
+
+    assert [2, 0] == [refused.exit_code, begun.exit_code]
+    assert "had a baseline when recorded and has none here" in refused.output
+    assert baseline.exists()

@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from pytest_kernelperf.gate import Gate
+from pytest_kernelperf.gate import Gate, judge_run
 from pytest_kernelperf.model import FAILING, FAILING_STRICT
 
 BASELINED = """
@@ -253,7 +253,8 @@ def check_record(project, document, options):
     Check that the record tells the document's verdicts, and gets them again when judged.
     """
     run = project.read_run()
-    again = Gate(project.path / "before").judge_run(run)
+    gate = Gate(project.path / "before")
+    again = judge_run(run, lambda recorded: gate)
     assert [one.verdicts for one in run.recorded] == [one.verdicts for one in again.recorded]
     told = [[each["reason"] for each in one["verdicts"]] for one in document["measurements"]]
     assert told == [[each.reason for each in one.verdicts] for one in again.recorded]
