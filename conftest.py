@@ -4,9 +4,15 @@ Settings of our own test run: pytester, and the skip of tests that need an H100.
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 
 import pytest
+
+# Workers share the cores: their threads would spin in wait for each other's. Torch and numpy read
+# this when they are imported, here and in the processes that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["pytester"]
 #: The attention kernels can't be imported without torch.
