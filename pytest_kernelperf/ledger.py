@@ -93,6 +93,14 @@ class Ledger:
         """
         return [one for outcome in self._outcomes for one in outcome.independences]
 
+    def begin(self) -> None:
+        """
+        Remove an earlier run's document, which one that hangs or crashes would leave as its own.
+        """
+        document = self._settings.json
+        if document is not None and document.is_file():  # and no device, such as /dev/stdout
+            document.unlink()
+
     def absorb(self, outcome: Outcome) -> None:
         """
         Take what one test brought, and record it at once: a crash later must not lose it.
@@ -284,7 +292,8 @@ class Ledger:
         text = report.run_json(
             self.recorded,
             self.comparisons,
-            self._has_failed or bool(self.errors),
+            # A run that a second interrupt ends has no status of its own yet.
+            self._has_failed or bool(self.errors or self._not_run()),
             independences=self.independences,
             unmeasured=[one.unmeasured for one in self._outcomes if one.unmeasured],
             compiled=self.compiled,

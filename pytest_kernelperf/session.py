@@ -176,6 +176,8 @@ class MeasuringRun:
         """
         Have the revision to compare with ready before the first test.
         """
+        if not (self.is_worker or self.config.option.collectonly):
+            self.ledger.begin()
         goes_on = not session.testsfailed or self.config.option.continue_on_collection_errors
         is_asked = self.ledger.selected and not self.config.option.collectonly
         if is_asked and goes_on:

@@ -63,12 +63,31 @@ def test_each_test_is_recorded_before_the_next_one_runs(project):
         """
     )
 
-    result = project.run_apart("--kernelperf", "--kernelperf-record", "run.jsonl")
+    (project.path / "run.json").write_text('{"exit_failed": false}')
+    outputs = ("--kernelperf-record", "run.jsonl", "--kernelperf-json", "run.json")
+
+    result = project.run_apart("--kernelperf", *outputs)
 
     assert result.ret == 9
     run = project.read_run()
     assert [one.measurement.case.test for one in run.recorded] == ["test_first"]
     assert not run.complete
+    # An earlier run's document would say that this one passed.
+    assert not (project.path / "run.json").exists()
+
+
+def test_what_was_not_measured_fails_the_json_document_whatever_pytest_says(project):
+    """
+    Where a second interrupt comes before pytest has noted the first, its status is still 0.
+    """
+    project.write()
+    ending = "\ndef pytest_runtestloop(session): return True\n"
+    with (project.path / "conftest.py").open("a") as conftest:
+        conftest.write(ending)
+
+    project.run("--kernelperf", "--kernelperf-json", "run.json")
+
+    assert project.read_json()["exit_failed"]
 
 
 def test_a_run_that_stopped_early_is_recorded_as_incomplete(project):
@@ -347,7 +366,7 @@ def test_a_record_replaces_an_earlier_one_and_the_json_document_does_not(project
     assert len(project.read_run().recorded) == 1
 
 
-def test_the_json_document_is_replaced_wholly_or_not_at_all(project, monkeypatch):
+def test_the_json_document_is_written_wholly_or_not_at_all(project, monkeypatch):
     project.write()
     (project.path / "run.json").write_text("earlier")
 
@@ -359,4 +378,4 @@ def test_the_json_document_is_replaced_wholly_or_not_at_all(project, monkeypatch
 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["kernelperf: ERROR: */run.json can't be written: No space left*"])
-    assert (project.path / "run.json").read_text() == "earlier"
+    assert not (project.path / "run.json").exists()
