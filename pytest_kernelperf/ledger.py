@@ -52,6 +52,8 @@ class Ledger:
         self._failed: dict[str, bool] = {}
         self._has_failed = False
         self.selected: tuple[str, ...] = ()
+        #: Whether a test ran or was deselected, measured or not.
+        self.has_tests = False
         #: Set while the process that knows what is selected, a worker of xdist, has not told it.
         self.awaits_selected = False
         self.warnings: list[str] = []
@@ -155,6 +157,8 @@ class Ledger:
         rest = self._not_run()
         if rest:
             self.warnings.append(f"stopped early, {len(rest)} not measured: {listed(rest)}")
+        if self._settings.strict and self.has_tests and not any(v.judged for v in self.verdicts):
+            self._complain(self._nothing_judged())
         steps = {
             "closing the record": self._close_record,
             "storing baselines": self._update,
@@ -305,6 +309,12 @@ class Ledger:
     def _complain(self, text: str) -> None:
         if text not in self.errors:
             self.errors.append(text)
+
+    def _nothing_judged(self) -> str:
+        found = f"none of {len(self.selected)} tests that could measure came to a verdict"
+        if not self.selected:
+            found = "no test to run is marked kernel_perf or uses the kernelperf fixture"
+        return f"nothing was judged, which strict does not let pass: {found}"
 
     def _not_run(self) -> list[str]:
         return [nodeid for nodeid in self.selected if nodeid not in self._ran]

@@ -133,7 +133,7 @@ _FLAGS = {
     "update-new": "Store baselines only where there is none; implies --kernelperf.",
     "accept-regressions": "Let --kernelperf-update store slower times too.",
     "compile-only": "Only compile the kernels of tests with resources=, as without a GPU.",
-    "strict": "Fail what could not be judged: INCONCLUSIVE, NO_BASELINE, INCOMPARABLE.",
+    "strict": "Fail what could not be judged (INCONCLUSIVE, NO_BASELINE, ...), and if nothing was.",
 }
 
 _VALUES = {

@@ -40,12 +40,15 @@ from pytest_kernelperf.stash import (
     Body,
     has_measured,
     is_measured,
+    may_fail,
     room_of,
 )
 from pytest_kernelperf.workers import launch_of
 
 #: Where a worker of pytest-xdist tells the controller which tests it was given.
 _WORKER_KEY = "kernelperf"
+#: Ways to end that fail nothing; without a test pytest itself leaves that open.
+_GREEN = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 class MeasuringRun:
@@ -153,7 +156,8 @@ class MeasuringRun:
             self.ledger.warnings.append(rerun_warning("tests are marked flaky"))
         output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         if output is not None:
-            output[_WORKER_KEY] = (self.ledger.selected, tuple(self.ledger.warnings))
+            found = self.ledger.selected, tuple(self.ledger.warnings), self.ledger.has_tests
+            output[_WORKER_KEY] = found
         # Against a revision no baseline is looked at.
         paths = {item.path for item in measured if not self.settings.against}
         roots = {bench.baselines_root(self.settings, path): path for path in sorted(paths)}
@@ -163,6 +167,12 @@ class MeasuringRun:
             except KernelPerfError as error:
                 report_collection_error(config, str(root), str(error))
                 items.clear()
+
+    def pytest_deselected(self) -> None:
+        """
+        Take note that there are tests, though none of them may run.
+        """
+        self.ledger.has_tests = True
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """
@@ -203,8 +213,9 @@ class MeasuringRun:
         output = getattr(node, "workeroutput", None) or {}
         if _WORKER_KEY not in output:  # It crashed.
             return
-        selected, warnings = output[_WORKER_KEY]
+        selected, warnings, has_tests = output[_WORKER_KEY]
         self.ledger.awaits_selected = False
+        self.ledger.has_tests |= has_tests
         self.ledger.selected = tuple(selected)
         self.ledger.warnings.extend(one for one in warnings if one not in self.ledger.warnings)
 
@@ -272,6 +283,7 @@ class MeasuringRun:
         """
         if self.is_worker:
             return
+        self.ledger.has_tests = True
         packed = getattr(report, "kernelperf", None)
         if packed is not None:
             self.ledger.absorb(replace(unpack(packed), excused=excuse_of(report)))
@@ -292,11 +304,11 @@ class MeasuringRun:
             self.ledger.finish(has_failed=session.exitstatus != pytest.ExitCode.OK)
         if self.ledger.interrupted:
             session.exitstatus = pytest.ExitCode.INTERRUPTED
-        elif self.ledger.errors and session.exitstatus == pytest.ExitCode.OK:
+        elif self.ledger.errors and session.exitstatus in _GREEN:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         result = yield
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None and (self.ledger.selected or self.ledger.verdicts):
+        if reporter is not None:
             reporter.write_line(self.ledger.last_line())
         return result
 
@@ -372,20 +384,12 @@ class MeasuringRun:
                 compiled=tuple(fixture.compiled),
             )
         is_unmeasured = fixture is None or not (fixture.measured or fixture.compiled)
-        if passed and is_unmeasured and item.get_closest_marker(MARKER) and not _may_fail(item):
+        if passed and is_unmeasured and item.get_closest_marker(MARKER) and not may_fail(item):
             return outcome.without_measurement()
         return outcome
 
     def _rerun_command(self, nodeid: str) -> str:
         return rerun_command(self.config, nodeid)
-
-
-def _may_fail(item: pytest.Item) -> bool:
-    """
-    Return whether the test is expected to fail: then passing unmeasured is pytest's to judge.
-    """
-    marks = list(item.iter_markers("xfail"))
-    return any(not mark.args or any(mark.args) for mark in marks)
 
 
 def _faulthandler_timeout(config: pytest.Config) -> float:

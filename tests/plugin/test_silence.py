@@ -9,8 +9,10 @@ import pytest
 HEAVY = ("torch", "numpy", "scipy", "rich", "msgspec", "click")
 
 
-@pytest.mark.parametrize("args", [(), ("--kernelperf",)])
-def test_a_run_without_kernel_tests_shows_no_line_and_loads_nothing_heavy(real_project, args):
+@pytest.mark.parametrize(
+    ("args", "lines"), [((), []), (("--kernelperf",), ["kernelperf: 0 judged"])]
+)
+def test_a_run_without_kernel_tests_loads_nothing_heavy(real_project, args, lines):
     real_project.write(
         f"""
         import sys
@@ -24,7 +26,8 @@ def test_a_run_without_kernel_tests_shows_no_line_and_loads_nothing_heavy(real_p
 
     assert result.ret == pytest.ExitCode.OK
     result.assert_outcomes(passed=1)
-    assert not any("kernelperf" in line for line in result.outlines if "plugins:" not in line)
+    shown = [line for line in result.outlines if "plugins:" not in line]
+    assert lines == [line for line in shown if "kernelperf" in line]
     assert real_project.baseline_files() == []
 
 

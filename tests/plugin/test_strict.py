@@ -97,3 +97,76 @@ def test_the_command_that_runs_a_test_again_asks_for_what_the_run_was_asked_for(
     result.stdout.fnmatch_lines(
         [f"*rerun: python -m pytest *::test_kernel --kernelperf --kernelperf-strict {asked}"]
     )
+
+
+NOTHING = "kernelperf: ERROR: nothing was judged, which strict does not let pass: "
+#: What can be wrong so that nothing is judged, and what is said of it.
+UNJUDGED = {
+    "no mark": ("def test_it(): pass", (), "no test to run is marked kernel_perf *"),
+    "a slip in the mark": (
+        "import pytest\n@pytest.mark.kernelpref\ndef test_it(): pass",
+        ("-W", "ignore"),
+        "no test to run is marked kernel_perf *",
+    ),
+    "all skipped": (
+        "import pytest\ndef test_it(kernelperf): pytest.skip('no card')",
+        (),
+        "none of 1 tests that could measure came to a verdict",
+    ),
+    "all deselected": (
+        "def test_it(kernelperf): kernelperf(abs, -1)",
+        ("-k", "attention"),
+        "no test to run is marked kernel_perf *",
+    ),
+    "no mark to select by": (
+        "def test_it(): pass",
+        ("--kernelperf-only",),
+        "no test to run is marked kernel_perf *",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "args", "why"), UNJUDGED.values(), ids=UNJUDGED)
+def test_a_run_that_judges_nothing_fails_only_under_strict(project, source, args, why):
+    project.write(source)
+
+    loose = project.run("--kernelperf", *args)
+    strict = project.run(
+        "--kernelperf", "--kernelperf-strict", "--kernelperf-json", "a.json", *args
+    )
+
+    assert loose.ret in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    assert loose.outlines[-1] == "kernelperf: 0 judged"
+    assert strict.ret == pytest.ExitCode.TESTS_FAILED
+    strict.stdout.fnmatch_lines([NOTHING + why])
+    assert strict.outlines[-1] == "kernelperf: 0 judged"
+    assert project.read_json("a.json")["exit_failed"]
+
+
+@pytest.mark.parametrize("args", [(), ("-k", "attention")])
+def test_a_worker_that_judges_nothing_fails_the_run_under_strict(project, args):
+    project.write("def test_it(): pass")
+
+    result = project.run_apart(
+        "-p", "xdist", "-n", "1", "--kernelperf", "--kernelperf-strict", *args
+    )
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([NOTHING + "no test to run is marked kernel_perf *"])
+    assert result.outlines[-1] == "kernelperf: 0 judged"
+
+
+def test_a_run_without_any_test_is_left_to_pytest_under_strict(project):
+    result = project.run("--kernelperf", "--kernelperf-strict")
+
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert result.outlines[-1] == "kernelperf: 0 judged"
+
+
+def test_collecting_only_judges_nothing_and_passes_under_strict(project):
+    project.write("def test_it(): pass")
+
+    result = project.run("--kernelperf", "--kernelperf-strict", "--collect-only")
+
+    assert result.ret == pytest.ExitCode.OK
+    assert result.outlines[-1] == "kernelperf: 0 judged"
