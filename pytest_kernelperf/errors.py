@@ -19,6 +19,12 @@ class OptionsError(KernelPerfError, ValueError):
     """
 
 
+class MisreadOutputError(OptionsError):
+    """
+    pytest itself has taken an output file for a place of tests, and another ini file for ours.
+    """
+
+
 class NotMeasuredError(KernelPerfError):
     """
     A number was asked for that this run did not measure.

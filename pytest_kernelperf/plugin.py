@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kernelperf.errors import KernelPerfError, OptionsError, RevisionError
+from pytest_kernelperf.errors import (
+    KernelPerfError,
+    MisreadOutputError,
+    OptionsError,
+    RevisionError,
+)
 from pytest_kernelperf.options import MARKER, Layer, Options, merge, parse_mark
 from pytest_kernelperf.settings import Settings, read_settings
 
@@ -180,13 +185,16 @@ def _settings(config: pytest.Config) -> Settings:
 
 
 def _register_run(config: pytest.Config, settings: Settings) -> None:
+    from pytest_kernelperf.command_line import check_outputs_apart
     from pytest_kernelperf.reruns import reruns_configured
     from pytest_kernelperf.session import MeasuringRun
 
     run = MeasuringRun(config, settings)
     try:
+        if not run.is_worker:
+            check_outputs_apart(config)
         run.check_paths()
-    except RevisionError as error:
+    except (MisreadOutputError, RevisionError) as error:
         pytest.exit(str(error), returncode=2)
     except KernelPerfError as error:
         raise pytest.UsageError(str(error)) from None

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 import pytest
 
+from pytest_kernelperf.command_line import joined
 from pytest_kernelperf.escalation import Answer, Request
 from pytest_kernelperf.measure.neighbours import FAMILY
 from pytest_kernelperf.relocation import Relocation
@@ -108,7 +109,7 @@ def launch_of(config: pytest.Config, arguments: Sequence[str] | None) -> Launch:
     """
     given = config.invocation_params
     return Launch(
-        args=tuple(map(str, given.args if arguments is None else arguments)),
+        args=tuple(joined(map(str, given.args if arguments is None else arguments))),
         plugins=tuple(one for one in given.plugins or () if isinstance(one, str)),
         folder=str(given.dir),
         path=tuple(sys.path),

@@ -328,3 +328,45 @@ def test_a_baseline_that_was_missing_and_is_stored_needs_no_cure(project):
 
     result.stdout.no_fnmatch_line("*rerun:*")
     result.stdout.fnmatch_lines(["added *test_it*", "*1 NOT judged (1 NO_BASELINE)"])
+
+
+@pytest.mark.parametrize("option", ["--kernelperf-record", "--kernelperf-json"])
+@pytest.mark.parametrize("where", ["command line", "PYTEST_ADDOPTS"])
+def test_an_output_file_that_pytest_takes_for_tests_is_refused(
+    project, tmp_path_factory, monkeypatch, option, where
+):
+    """
+    The ini file is sought above it: the second of two equal commands would lose the project's.
+    """
+    project.pytester.makeini("[pytest]\nkernelperf_strict = true")
+    project.write("def test_it(kernelperf): print('MEASURING'); kernelperf(abs, -1)")
+    file = tmp_path_factory.mktemp("out") / "run.json"
+    args = ("--kernelperf", option, str(file))
+    if where == "PYTEST_ADDOPTS":
+        monkeypatch.setenv("PYTEST_ADDOPTS", f"{option} {file}")
+        args = ("--kernelperf",)
+
+    first = project.run_apart(*args)
+    second = project.run_apart(*args, "-s")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    named = project.run_apart("--kernelperf", f"{option}={file}")
+
+    assert first.ret == pytest.ExitCode.TESTS_FAILED
+    assert second.ret == 2
+    second.stderr.fnmatch_lines([f"*{option} {file}: *for a place of tests*write {option}={file}"])
+    second.stdout.no_fnmatch_line("*MEASURING*")
+    assert named.ret == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize(
+    "args", [("run.jsonl",), ("{folder}/run.jsonl",), ("{out}", "-c", "tox.ini")]
+)
+def test_an_output_file_that_moves_no_ini_file_may_stand_apart(project, tmp_path_factory, args):
+    project.write()
+    out = tmp_path_factory.mktemp("out") / "run.jsonl"
+    words = [one.format(folder=project.path, out=out) for one in args]
+
+    for _ in range(2):
+        result = project.run("--kernelperf", "--kernelperf-record", *words)
+
+        assert result.ret == pytest.ExitCode.OK

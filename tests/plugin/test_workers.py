@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from recorded_runs import RECORD, THREE, counts, notes
 
+from pytest_kernelperf.store.runs import read_run
+
 
 @pytest.fixture
 def project(project_with_workers):
@@ -85,6 +87,24 @@ def test_a_slower_kernel_is_measured_again_in_processes_that_print_nothing(proje
     # Started once each, and ended in order.
     assert sorted((project.path / "sessions.txt").read_text().split()) == ["1", "2", "3"]
     assert (project.path / "ends.txt").read_text().split() == ["end"] * 3
+
+
+def test_a_record_elsewhere_does_not_move_the_fresh_processes_that_start_after_it(
+    project, tmp_path_factory
+):
+    """
+    To pytest it would be a place of tests, and their names would begin at a root above both.
+    """
+    project.write_two()
+    project.run("--kernelperf-update", "--kernelperf-processes", "1")
+    project.times(test_a=10.0, test_b=13.0)
+    record = tmp_path_factory.mktemp("out") / "run.jsonl"
+
+    result = project.run_apart("--kernelperf", "--kernelperf-record", str(record))
+
+    result.assert_outcomes(passed=1, failed=1)
+    processes = [len(one.measurement.processes) for one in read_run(record).recorded]
+    assert processes == [1, 3]
 
 
 def test_a_worker_that_dies_costs_its_process_and_not_the_run(project):

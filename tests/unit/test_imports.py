@@ -50,7 +50,10 @@ ALLOWED["escalation"] = {"errors", "model", "analysis", "budget"}
 ALLOWED["relocation"] = set()
 ALLOWED["sources"] = set()
 ALLOWED["revision"] = {"errors"}
-ALLOWED["workers"] = ALLOWED["escalation"] | {"escalation", "measure", "relocation"}
+ALLOWED["command_line"] = {"errors"}
+ALLOWED["workers"] = ALLOWED["escalation"] | {
+    *("command_line", "escalation", "measure", "relocation")
+}
 ALLOWED["other_side"] = {"errors", "relocation", "revision", "workers"}
 ALLOWED["paired_run"] = ALLOWED["workers"] | {"units", "revision", "workers", "other_side"}
 ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation"}
@@ -77,7 +80,7 @@ ALLOWED["session"] = ALLOWED["stash"] | {
 ALLOWED["worker"] = ALLOWED["stash"] | {
     *("stash", "outcome", "report", "workers", "relocation", "sources")
 }
-ALLOWED["plugin"] = ALLOWED["session"] | {"session"}
+ALLOWED["plugin"] = ALLOWED["session"] | {"command_line", "session"}
 ALLOWED["calibration"] = ALLOWED["session"] | {"session"}
 ALLOWED["side_by_side"] = ALLOWED["gate"]
 ALLOWED["cli"] = ALLOWED["gate"] | {*("calibration", "gate", "measure", "report", "side_by_side")}
