@@ -4,7 +4,7 @@ Measures one callable of one test and has it judged: options and arguments in, r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_kernelperf import compiled
 from pytest_kernelperf.asks import asks_for, choose_l2, choose_timers, refuse_pace, timer_for
 from pytest_kernelperf.comparing import check_same_shape
+from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.model import Case, Compiled, Measurement, Recorded
 from pytest_kernelperf.provenance import read_provenance
 from pytest_kernelperf.work import count_work, held_to
@@ -115,10 +116,7 @@ class Bench:
         """
         Return the identity of a test, which does not depend on where pytest was started.
         """
-        from pytest_kernelperf.store.anchor import find_anchor
-
-        file = path.absolute().relative_to(find_anchor(path)).as_posix()
-        return Place(nodeid, path, file, nodeid.split("::", 1)[-1])
+        return Place(nodeid, path, _case_file(path), nodeid.split("::", 1)[-1])
 
     def gate(self, path: Path) -> Gate:
         """
@@ -312,6 +310,45 @@ def baselines_root(settings: Settings, test_file: Path) -> Path:
     from pytest_kernelperf.store.anchor import find_anchor
 
     return settings.baselines or find_anchor(test_file) / "baselines"
+
+
+def files_by_root(settings: Settings, test_files: Iterable[Path]) -> dict[Path, list[Path]]:
+    """
+    Return the folders of baselines of test files, each with those files, sorted.
+    """
+    found: dict[Path, list[Path]] = {}
+    for path in sorted(test_files):
+        found.setdefault(baselines_root(settings, path), []).append(path)
+    return found
+
+
+def refuse_shared_names(root: Path, test_files: Iterable[Path]) -> None:
+    """
+    Refuse test files of several projects that one folder of baselines would take for one file.
+
+    Args:
+        root: The folder of baselines.
+        test_files: Those whose baselines lie in it, each once.
+
+    Raises:
+        OptionsError: For the first two, naming both.
+    """
+    owners: dict[str, Path] = {}
+    for path in test_files:
+        name = _case_file(path)
+        other = owners.setdefault(name, path)
+        if other != path:
+            raise OptionsError(
+                f"{other} and {path} are both {name} to the baselines in {root}, which would join "
+                "their tests: expected one project per folder of baselines: run them apart with a "
+                "folder each, or leave --kernelperf-baselines (kernelperf_baselines) out"
+            )
+
+
+def _case_file(test_file: Path) -> str:
+    from pytest_kernelperf.store.anchor import find_anchor
+
+    return test_file.absolute().relative_to(find_anchor(test_file)).as_posix()
 
 
 def _case(place: Place, name: str, timer: str, l2: str, options: Options, shape: CallShape) -> Case:

@@ -160,10 +160,10 @@ class MeasuringRun:
             output[_WORKER_KEY] = found
         # Against a revision no baseline is looked at.
         paths = {item.path for item in measured if not self.settings.against}
-        roots = {bench.baselines_root(self.settings, path): path for path in sorted(paths)}
-        for root, path in roots.items():
+        for root, files in bench.files_by_root(self.settings, paths).items():
             try:
-                self.bench().gate(path).check_all()
+                bench.refuse_shared_names(root, files)
+                self.bench().gate(files[0]).check_all()
             except KernelPerfError as error:
                 report_collection_error(config, str(root), str(error))
                 items.clear()

@@ -72,3 +72,47 @@ def test_a_read_only_file_is_refused_before_its_test_is_measured(project, baseli
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E *BaselineWriteError: *test_it.json*read-only*"])
     assert before == baseline.read_bytes()
+
+
+@pytest.fixture
+def two_projects(project):
+    """
+    Return a folder with two projects, each with a test of the same name.
+    """
+    for name in ("left", "right"):
+        file = project.path / name / "tests" / "test_k.py"
+        file.parent.mkdir(parents=True)
+        file.write_text("def test_k(kernelperf): print('MEASURING'); kernelperf(abs, -1)")
+        (project.path / name / "pyproject.toml").touch()
+    return project
+
+
+@pytest.mark.parametrize("flag", ["--kernelperf", "--kernelperf-update"])
+@pytest.mark.parametrize("where", ["command line", "ini file"])
+def test_two_projects_that_would_share_a_baseline_are_an_error_that_names_both(
+    two_projects, flag, where
+):
+    shared = two_projects.path / "shared"
+    args = (flag, "--import-mode=importlib", f"--kernelperf-baselines={shared}")
+    two_projects.run("--kernelperf-update", *args[1:], "left")
+    before = {path: path.read_bytes() for path in shared.rglob("*.json")}
+    if where == "ini file":
+        two_projects.pytester.makeini("[pytest]\nkernelperf_baselines = shared")
+        args = args[:2]
+
+    result = two_projects.run(*args, "-s", "left", "right")
+
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*left/tests/test_k.py and *right/tests/test_k.py are both *"])
+    result.stdout.no_fnmatch_line("*MEASURING*")
+    assert len(before) == 1
+    assert before == {path: path.read_bytes() for path in shared.rglob("*.json")}
+
+
+def test_two_projects_with_baselines_of_their_own_are_measured_in_one_run(two_projects):
+    result = two_projects.run("--kernelperf-update", "--import-mode=importlib", "left", "right")
+
+    assert result.ret == pytest.ExitCode.OK
+    for name in ("left", "right"):
+        assert (two_projects.path / name / "baselines/nvidia-scripted/tests/test_k.json").is_file()
