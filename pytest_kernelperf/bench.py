@@ -180,11 +180,11 @@ class Bench:
             output, measurements = self.room.measure(
                 subject, jobs, progress=self._labelled(place, name)
             )
-        read = compiled.read_launches(launches)
+        read, unread = compiled.read_launches(launches)
         measurements = tuple(compiled.with_resources(one, read) for one in measurements)
         if options.resources is not None and shape.device != "cpu":
             root = baselines_root(self.settings, place.path)
-            found = compiled.compiled_of(measurements[0], read)
+            found = compiled.compiled_of(measurements[0], read, unread)
             stored = compiled.stored_kernels(found.case, root)
             self._compiled.append(compiled.judged(found, options.resources, stored))
         asked = {ask.timer: ask.limits for ask in asks}

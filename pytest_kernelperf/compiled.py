@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kernelperf.errors import KernelPerfError
+from pytest_kernelperf.errors import FiguresUnreadableError
 from pytest_kernelperf.model import (
     Case,
     Change,
@@ -43,19 +43,22 @@ def launches_on(device: str) -> Iterator[list[Launch]]:
         yield seen
 
 
-def read_launches(launches: Sequence[Launch]) -> tuple[Kernel, ...]:
+def read_launches(launches: Sequence[Launch]) -> tuple[tuple[Kernel, ...], str]:
     """
     Return what was launched, as far as it can be read; a measurement does not fail for the rest.
+
+    Returns:
+        The kernels, and why the others can't be read; "" if all can.
     """
     from pytest_kernelperf.resources import read_kernel
 
-    found = []
+    found, unread = [], []
     for one in launches:
         try:
             found.append(read_kernel(one))
-        except (KernelPerfError, ValueError):
-            continue
-    return tuple(found)
+        except FiguresUnreadableError as error:
+            unread.append(str(error))
+    return tuple(found), "; ".join(dict.fromkeys(unread))
 
 
 def with_resources(measurement: Measurement, read: Sequence[Kernel]) -> Measurement:
@@ -67,18 +70,21 @@ def with_resources(measurement: Measurement, read: Sequence[Kernel]) -> Measurem
     return replace(measurement, kernels=complete(measurement.kernels, read))
 
 
-def compiled_of(measurement: Measurement, read: Sequence[Kernel]) -> Compiled:
+def compiled_of(measurement: Measurement, read: Sequence[Kernel], unread: str) -> Compiled:
     """
     Return what the compiler made of a measured call's Triton kernels.
 
     Args:
         measurement: Of the call, with resources.
         read: All that was launched, by several calls: where the driver named no kernels.
+        unread: Why some of what was launched can't be read; "" if all can.
     """
     of_call = tuple(kernel for kernel in measurement.kernels if kernel.target)
     kernels = of_call or tuple(one for at, one in enumerate(read) if one not in read[:at])
     target = kernels[0].target if kernels else "-"
     case = replace(measurement.case, timer="compile", l2=target, pace="-", inputs=())
+    if unread:
+        return Compiled(case, kernels, unread=unread)
     failure = "" if kernels else "No launch of a Triton kernel was seen: take resources= off."
     return Compiled(case, kernels, failure)
 
@@ -92,8 +98,10 @@ def judged(compiled: Compiled, limits: ResourceLimits, stored: Sequence[Kernel] 
         limits: What the test allows.
         stored: What `stored_kernels` gives for its case.
     """
-    from pytest_kernelperf.analysis import judge_resources
+    from pytest_kernelperf.analysis import judge_resources, judge_unread
 
+    if compiled.unread:
+        return replace(compiled, verdict=judge_unread(compiled.case, compiled.unread))
     verdict = judge_resources(compiled.case, compiled.kernels, limits, stored, compiled.failure)
     return replace(compiled, verdict=verdict)
 

@@ -45,7 +45,13 @@ class TimerUnavailableError(KernelPerfError):
 
 class ResourcesUnavailableError(KernelPerfError):
     """
-    A kernel could not be compiled or read without a GPU; the message says which and why.
+    A kernel could not be compiled without a GPU; the message says which and why.
+    """
+
+
+class FiguresUnreadableError(KernelPerfError):
+    """
+    A kernel was compiled, and what the compiler made of it can't be read; the message says why.
     """
 
 

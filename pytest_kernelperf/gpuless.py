@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_kernelperf.bench import baselines_root
-from pytest_kernelperf.compiled import judged, stored_cases, stored_kernels
+from pytest_kernelperf.compiled import judged, read_launches, stored_cases, stored_kernels
 from pytest_kernelperf.errors import KernelPerfError, NoValueError
 from pytest_kernelperf.keywords import TARGETS
 from pytest_kernelperf.model import Case, Compiled, Kernel, ResourceLimits
@@ -110,7 +110,7 @@ class GpulessBench:
             outputs.append(output)
             self._compiled.append(judged(compiled, limits, stored))
         self._progress("")
-        if stopped and not any(one.kernels for one in self._compiled):
+        if stopped and not any(one.kernels or one.unread for one in self._compiled):
             raise stopped
         if all(one.failure for one in self._compiled):
             raise NoValueError("no kernel was compiled, so there is no output to go on with")
@@ -166,7 +166,7 @@ class GpulessBench:
         self, subject: Subject, case: Case, stored: Sequence[Kernel] | None
     ) -> tuple[Any, Compiled]:
         from pytest_kernelperf.measure.subject import arguments_of
-        from pytest_kernelperf.resources import read_kernel, watch_launches
+        from pytest_kernelperf.resources import watch_launches
         from pytest_kernelperf.resources.tensors import moved
         from pytest_kernelperf.resources.tuning import tuned_like
 
@@ -177,13 +177,13 @@ class GpulessBench:
             try:
                 with watch_launches(compiling=True) as launches:
                     output = subject.fn(*args, **kwargs)
-                kernels = tuple(read_kernel(one) for one in launches)
             except NoValueError:
                 raise
             except KernelPerfError as error:
                 return None, Compiled(case, (), f"Does not compile for {target}: {error}")
-        failure = "" if kernels else _no_kernel(target, self.machine.opaque)
-        return output, Compiled(case, kernels, failure, notes=tuple(notes))
+        kernels, unread = read_launches(launches)
+        failure = "" if launches else _no_kernel(target, self.machine.opaque)
+        return output, Compiled(case, kernels, failure, notes=tuple(notes), unread=unread)
 
 
 def _case(place: Place, name: str, target: str) -> Case:

@@ -337,7 +337,7 @@ class MeasuringRun:
         """
         fixture = item.stash.get(FIXTURE, None)
         compiled = fixture.compiled if fixture is not None else []
-        has_compiled = any(one.kernels or one.failure for one in compiled)
+        has_compiled = any(one.was_followed for one in compiled)
         if fixture is not None:
             place = self.bench().place(item.nodeid, item.path)
             fixture.compiled += item.stash[GPULESS].unfollowed(

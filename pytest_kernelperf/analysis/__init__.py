@@ -12,7 +12,7 @@ from pytest_kernelperf.analysis.margins import margins
 from pytest_kernelperf.analysis.noise import Noise, noise_from
 from pytest_kernelperf.analysis.percentiles import percentile_us
 from pytest_kernelperf.analysis.reasons import Reason
-from pytest_kernelperf.analysis.resources import judge_resources, judge_unfollowed
+from pytest_kernelperf.analysis.resources import judge_resources, judge_unfollowed, judge_unread
 from pytest_kernelperf.analysis.roofline import physics_problem
 from pytest_kernelperf.analysis.verdicts import judge
 
@@ -30,6 +30,7 @@ __all__ = [
     "judge_against",
     "judge_resources",
     "judge_unfollowed",
+    "judge_unread",
     "margins",
     "noise_from",
     "percentile_us",

@@ -86,6 +86,7 @@ class ResourceReason(str, Enum):
     DOES_NOT_COMPILE = "DOES_NOT_COMPILE"
     NOTHING_STORED = "NOTHING_STORED"
     NEEDS_VALUE = "NEEDS_VALUE"
+    FIGURES_UNREADABLE = "FIGURES_UNREADABLE"
 
 
 #: Said inside a sentence, beside whatever the reason is.

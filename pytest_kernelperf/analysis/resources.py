@@ -59,6 +59,23 @@ def judge_unfollowed(case: Case, why: str) -> Verdict:
     return Verdict(case, 50.0, Status.INCONCLUSIVE, reason, sentence)
 
 
+def judge_unread(case: Case, why: str) -> Verdict:
+    """
+    Return the verdict on kernels that were compiled and can't be read.
+
+    Args:
+        case: Whose kernels.
+        why: Which tool failed, and what it said.
+    """
+    sentence = (
+        f"The kernels were compiled, and what came out can't be read, so nothing is judged: {why}. "
+        "Triton's own tools read what it compiles: does TRITON_PTXAS_PATH, "
+        "TRITON_PTXAS_BLACKWELL_PATH or TRITON_NVDISASM_PATH name another?"
+    )
+    reason = ResourceReason.FIGURES_UNREADABLE.value
+    return Verdict(case, 50.0, Status.INCONCLUSIVE, reason, sentence)
+
+
 def _judged(
     kernels: Sequence[Kernel],
     limits: ResourceLimits,

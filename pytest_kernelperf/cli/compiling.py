@@ -18,6 +18,7 @@ from typing import Any
 import click
 import msgspec
 
+from pytest_kernelperf.analysis.reasons import ResourceReason
 from pytest_kernelperf.cli.terminal import look
 from pytest_kernelperf.errors import ResourcesUnavailableError
 from pytest_kernelperf.model import FAILING, Case, Compiled, Kernel, Status
@@ -40,11 +41,13 @@ class _Outcome:
         compiled: Of its JSON document, one per case and target.
         failed: Tests that failed for another reason than a verdict, so that no verdict tells.
         skipped: Lines on tests, or targets of a test, that were not followed up to their kernels.
+        unread: Lines on what was compiled and can't be read.
     """
 
     compiled: Sequence[Mapping[str, Any]]
     failed: Sequence[str]
     skipped: Sequence[str]
+    unread: Sequence[str]
 
 
 @click.command()
@@ -106,10 +109,13 @@ def resources(
         )
     for line in outcome.skipped:
         click.echo(f"kernelperf: not compiled: {line}")
+    for line in outcome.unread:
+        click.echo(f"kernelperf: not readable: {line}")
     failed = len(failing) + len(outcome.failed)
     left_out = f", {len(outcome.skipped)} NOT compiled" if outcome.skipped else ""
+    left_out += f", {len(outcome.unread)} NOT readable" if outcome.unread else ""
     click.echo(f"kernelperf: {len(outcome.compiled)} compiled, {failed} failed{left_out}")
-    ctx.exit(1 if failed or (strict and outcome.skipped) else 0)
+    ctx.exit(1 if failed or (strict and left_out) else 0)
 
 
 def _compile(tests: Sequence[str], workers: int) -> _Outcome:
@@ -133,16 +139,22 @@ def _compile(tests: Sequence[str], workers: int) -> _Outcome:
                 f"{(done.stdout + done.stderr).strip()}"
             )
         document: dict[str, Any] = msgspec.json.decode(out.read_bytes())
-    compiled = [one for one in document["compiled"] if one["kernels"] or one["failure"]]
+    compiled = [
+        one
+        for one in document["compiled"]
+        if (one["kernels"] or one["failure"]) and not _is_unread(one)
+    ]
+    unread = [_line(one) for one in document["compiled"] if _is_unread(one)]
     if not compiled:
+        said = "\n".join([*unread, done.stdout.strip()])
         raise ResourcesUnavailableError(
-            f"no kernel was compiled for {' '.join(tests)}; pytest said:\n{done.stdout.strip()}"
+            f"no kernel was compiled and read for {' '.join(tests)}; pytest said:\n{said}"
         )
     skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED ")]
     skipped += _stopped(document["compiled"])
     told = {(Path(one["file"]).name, one["test"]) for one in compiled if _fails(one)}
     failed = [nodeid for nodeid in document["failed_tests"] if _place(nodeid) not in told]
-    return _Outcome(compiled, failed, skipped)
+    return _Outcome(compiled, failed, skipped, unread)
 
 
 def _stopped(compiled: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -151,11 +163,20 @@ def _stopped(compiled: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     tests = {(one["file"], one["test"]) for one in compiled if one["kernels"] or one["failure"]}
     return [
-        f"{one['file']}::{one['test']} {one['name']}".rstrip()
-        + f" [{one['l2']}] - {one['verdict']['sentence']}"
+        _line(one)
         for one in compiled
-        if not (one["kernels"] or one["failure"]) and (one["file"], one["test"]) in tests
+        if not (one["kernels"] or one["failure"] or _is_unread(one))
+        and (one["file"], one["test"]) in tests
     ]
+
+
+def _line(one: Mapping[str, Any]) -> str:
+    name = f"{one['file']}::{one['test']} {one['name']}".rstrip()
+    return f"{name} [{one['l2']}] - {one['verdict']['sentence']}"
+
+
+def _is_unread(one: Mapping[str, Any]) -> bool:
+    return bool(one["verdict"]["reason"] == ResourceReason.FIGURES_UNREADABLE.value)
 
 
 def _fails(one: Mapping[str, Any]) -> bool:

@@ -80,6 +80,7 @@ class Compiled:
         failure: Why a kernel did not compile; "" if all did.
         verdict: None until it is judged.
         notes: What there is to say besides, such as an autotuner's choice that is not known.
+        unread: Why what was compiled can't be read; "" if it was.
     """
 
     case: Case
@@ -87,3 +88,11 @@ class Compiled:
     failure: str = ""
     verdict: Verdict | None = None
     notes: tuple[str, ...] = ()
+    unread: str = ""
+
+    @property
+    def was_followed(self) -> bool:
+        """
+        Whether the test was followed up to what it launches, whatever came out.
+        """
+        return bool(self.kernels or self.failure or self.unread)

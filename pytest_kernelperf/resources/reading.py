@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pytest_kernelperf.errors import ResourcesUnavailableError
+from pytest_kernelperf.errors import FiguresUnreadableError
 from pytest_kernelperf.model import Kernel
 from pytest_kernelperf.resources.cubin import read_cubin
 from pytest_kernelperf.resources.disassembly import count_instructions
@@ -36,12 +36,20 @@ def read_kernel(launch: Launch) -> Kernel:
     Return what is known of a launched kernel.
 
     Raises:
-        ResourcesUnavailableError: If it is no CUDA kernel, or a tool of Triton's is missing.
+        FiguresUnreadableError: If it is no CUDA kernel, or a tool of Triton's is missing or fails.
     """
     compiled = launch.compiled
+    try:
+        return _read(launch)
+    except (FiguresUnreadableError, ValueError) as error:
+        raise FiguresUnreadableError(f"kernel {compiled.metadata.name}: {error}") from error
+
+
+def _read(launch: Launch) -> Kernel:
+    compiled = launch.compiled
     if "cubin" not in compiled.asm:
-        raise ResourcesUnavailableError(
-            f"kernel {compiled.name}: expected a cubin, which Triton makes for CUDA targets; got "
+        raise FiguresUnreadableError(
+            "expected a cubin, which Triton makes for CUDA targets; got "
             f"{', '.join(compiled.asm) or 'nothing'}"
         )
     metadata = compiled.metadata
@@ -119,8 +127,7 @@ def _ask_tools(compiled: Any, log: str) -> dict[str, Any]:
         folder = Path(name)
         (folder / "kernel.ptx").write_text(compiled.asm["ptx"])
         (folder / "kernel.cubin").write_bytes(compiled.asm["cubin"])
-        arch = compiled.metadata.target.arch
-        ptxas = _tool("ptxas_blackwell" if arch >= 100 else "ptxas")
+        ptxas = _assembler(compiled.metadata.target.arch)
         log = log if "ptxas info" in log else _assembled(ptxas, folder)
         listing = _run(_tool("nvdisasm"), "-ndf", "-c", str(folder / "kernel.cubin"))
     return {
@@ -155,6 +162,23 @@ def _assembled(ptxas: str, folder: Path) -> str:
     return _run(ptxas, *command)
 
 
+def _assembler(arch: int) -> str:
+    """
+    Return the path of the ptxas that Triton itself takes for a target.
+
+    Another one may refuse the PTX text as too new: Triton 3.9 takes its newer one from sm_90 on,
+    and Triton 3.6 from sm_100 on.
+    """
+    from triton.backends.nvidia import compiler
+
+    if not hasattr(compiler, "get_ptxas"):
+        return _tool("ptxas")
+    try:
+        return str(compiler.get_ptxas(arch).path)
+    except (AttributeError, RuntimeError) as error:
+        raise _missing("ptxas", error) from None
+
+
 def _tool(name: str) -> str:
     """
     Return the path of one of the tools that Triton brings.
@@ -164,9 +188,13 @@ def _tool(name: str) -> str:
     try:
         return str(getattr(knobs.nvidia, name).path)
     except (AttributeError, RuntimeError) as error:
-        raise ResourcesUnavailableError(
-            f"Triton has no {name} here ({error}): install a Triton wheel for CUDA, which brings it"
-        ) from None
+        raise _missing(name, error) from None
+
+
+def _missing(name: str, error: Exception) -> FiguresUnreadableError:
+    return FiguresUnreadableError(
+        f"Triton has no {name} here ({error}): install a Triton wheel for CUDA, which brings it"
+    )
 
 
 @cache
@@ -176,10 +204,13 @@ def _version(ptxas: str) -> str:
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FiguresUnreadableError(f"{Path(command[0]).name} failed: {error}") from error
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-        raise ResourcesUnavailableError(f"{Path(command[0]).name} failed: {lines[0]}")
+        raise FiguresUnreadableError(f"{Path(command[0]).name} failed: {lines[0]}")
     return done.stdout + done.stderr

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import needs
+from failing_tool import failing_tool
 
 needs.triton()
 needs.no_gpu()
@@ -92,6 +93,17 @@ def test_a_target_whose_call_asks_for_a_value_is_named(tmp_path):
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "not compiled: test_it.py::test_asks_on_hopper [sm_90] - " in done.stdout
     assert "kernelperf: 1 compiled, 0 failed, 1 NOT compiled" == done.stdout.splitlines()[-1]
+
+
+def test_what_was_compiled_and_cannot_be_read_does_not_read_as_not_compiling(tmp_path, monkeypatch):
+    failing_tool(tmp_path, monkeypatch)
+
+    done = resources(tmp_path, "test_it.py::test_fill")
+
+    assert 2 == done.returncode, done.stdout + done.stderr
+    assert "test_fill [sm_90] - The kernels were compiled, and" in done.stderr
+    assert "kernel fill_kernel: nvdisasm failed: no such format" in done.stderr
+    assert "DOES_NOT_COMPILE" not in done.stdout + done.stderr
 
 
 def test_under_strict_it_fails_the_command(tmp_path):

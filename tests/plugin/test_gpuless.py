@@ -14,6 +14,7 @@ from pathlib import Path
 import needs
 import pytest
 from copy_kernel import COPY, GOOD
+from failing_tool import failing_tool
 
 needs.triton()
 needs.no_gpu()
@@ -162,6 +163,26 @@ def test_a_kernel_that_does_not_compile_is_named_with_the_compilers_line(gpuless
     result.stdout.fnmatch_lines(
         ["INVALID *(DOES_NOT_COMPILE)", "*sm_80: kernel copy_kernel: *nowhere is not defined*"]
     )
+
+
+def test_a_kernel_that_cannot_be_read_is_inconclusive_and_not_stored(gpuless, monkeypatch):
+    failing_tool(gpuless.path, monkeypatch)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(gpuless.path / "cold"))
+    source = COPY.format(line=GOOD, limits="{'targets': 'sm_80', 'registers': 1}")
+    gpuless.write(source.replace("kernelperf(copy, x)", "assert kernelperf(copy, x).sum() == 0"))
+
+    result = gpuless.run_apart("--kernelperf-update")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "INCONCLUSIVE *(FIGURES_UNREADABLE)",
+            "*kernel copy_kernel: nvdisasm failed: no such format*",
+            "refused*test_copy*",
+            "kernelperf: 0 judged, 1 NOT judged (1 INCONCLUSIVE)",
+        ]
+    )
+    assert [] == gpuless.baseline_files()
 
 
 def test_a_target_that_does_not_compile_leaves_the_output_of_another_to_go_on_with(gpuless):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_kernelperf.analysis import judge_resources, judge_unfollowed
+from pytest_kernelperf.analysis import judge_resources, judge_unfollowed, judge_unread
 from pytest_kernelperf.analysis.reasons import ResourceReason
 from pytest_kernelperf.model import Case, Kernel, ResourceLimits, Status
 
@@ -120,7 +120,8 @@ def test_every_reason(reason, status, given, said):
 
 
 def test_no_reason_is_missing_from_the_table():
-    assert set(ResourceReason) == {ResourceReason.NEEDS_VALUE, *(row[0] for row in ROWS)}
+    beside = {ResourceReason.NEEDS_VALUE, ResourceReason.FIGURES_UNREADABLE}
+    assert set(ResourceReason) == {*beside, *(row[0] for row in ROWS)}
 
 
 @pytest.mark.parametrize(("before", "after"), [(16, 32), (155, 231)])
@@ -183,6 +184,13 @@ def test_a_test_that_could_not_be_followed_is_not_judged():
 
     assert (Status.INCONCLUSIVE, "NEEDS_VALUE") == (verdict.status, verdict.reason)
     assert "the value of a GPU tensor was asked for" in verdict.sentence
+
+
+def test_kernels_that_cannot_be_read_are_not_judged():
+    verdict = judge_unread(CASE, "ptxas failed: Unsupported .version 9.4")
+
+    assert (Status.INCONCLUSIVE, "FIGURES_UNREADABLE") == (verdict.status, verdict.reason)
+    assert "ptxas failed: Unsupported .version 9.4" in verdict.sentence
 
 
 def test_another_compiler_that_makes_nothing_worse_is_only_told():
