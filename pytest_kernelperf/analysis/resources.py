@@ -120,7 +120,7 @@ def _without_stored(
     seen = ", ".join(dict.fromkeys(kernel.name for kernel in kernels))
     if _has_limits(limits):
         sentence = f"All limits hold for {seen}; no kernels are stored to compare with: {_STORE}."
-        return Status.UNCHANGED, ResourceReason.WITHIN_LIMITS, sentence
+        return Status.NO_BASELINE, ResourceReason.WITHIN_LIMITS, sentence
     return (
         Status.NO_BASELINE,
         ResourceReason.NOTHING_STORED,

@@ -153,6 +153,27 @@ def test_limits_need_nothing_stored(gpuless):
     )
 
 
+def test_lost_kernels_are_not_judged_whatever_the_limits_and_fail_under_strict(gpuless):
+    gpuless.write(COPY.format(line=GOOD, limits="{'registers': 99, 'targets': 'sm_80'}"))
+    gpuless.run_apart("--kernelperf-update", "--kernelperf-strict").assert_outcomes(passed=1)
+    kept = gpuless.run_apart("--kernelperf", "--kernelperf-strict")
+    shutil.rmtree(gpuless.path / "baselines")
+
+    lost = gpuless.run_apart("--kernelperf")
+    strict = gpuless.run_apart("--kernelperf", "--kernelperf-strict")
+
+    kept.assert_outcomes(passed=1)
+    lost.assert_outcomes(passed=1)
+    strict.assert_outcomes(failed=1)
+    for result in (lost, strict):
+        result.stdout.fnmatch_lines(
+            [
+                "NO_BASELINE *test_copy [[]sm_80] (WITHIN_LIMITS)",
+                "kernelperf: 0 judged, 1 NOT judged (1 NO_BASELINE)",
+            ]
+        )
+
+
 def test_a_kernel_that_does_not_compile_is_named_with_the_compilers_line(gpuless):
     limits = "{'targets': 'sm_80'}"
     gpuless.write(COPY.format(line="tl.store(y + at, tl.load(x + nowhere))", limits=limits))

@@ -72,6 +72,7 @@ ASKS_ON_HOPPER = COPY.replace(
 def test_a_target_whose_call_asks_for_a_value_is_counted_as_not_judged(gpuless, options, outcome):
     limits = "{'targets': ('sm_90', 'sm_80'), 'spills': 0}"
     gpuless.write(ASKS_ON_HOPPER.format(line=GOOD, limits=limits))
+    gpuless.run_apart("--kernelperf-update").assert_outcomes(passed=1)
 
     result = gpuless.run_apart("--kernelperf", *options)
 

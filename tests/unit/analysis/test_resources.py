@@ -48,7 +48,7 @@ ROWS = [
     ),
     (
         ResourceReason.WITHIN_LIMITS,
-        Status.UNCHANGED,
+        Status.NO_BASELINE,
         {"kernel": KERNEL, "stored": None, "limits": ResourceLimits(spills=0)},
         "no kernels are stored",
     ),
