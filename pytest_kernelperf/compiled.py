@@ -19,7 +19,6 @@ from pytest_kernelperf.model import (
     Kernel,
     Measurement,
     ResourceLimits,
-    Status,
     UpdateMode,
 )
 
@@ -142,36 +141,20 @@ def update_resources(
     Raises:
         KernelPerfError: If a file can't be read or written.
     """
-    from pytest_kernelperf.store.resources import load_resources, store_resources
+    from pytest_kernelperf.store.resources import store_resources
+    from pytest_kernelperf.store.update import decide_kernels
 
     changes = []
     for one in compiled:
         if one.verdict and one.verdict.reason == "SAME_CODE":
             continue
-        case, status = one.case, one.verdict.status if one.verdict else Status.INVALID
-        is_new = stored_key(case) not in load_resources(root, case.l2, case.file)
-        action, sentence = _decided(status, mode, is_new=is_new)
-        if has_failed:
-            action = "refused"
-            sentence = "the test itself failed; nothing is stored until it passes"
-        if action in ("added", "moved"):
+        case = one.case
+        stored = stored_kernels(case, root)
+        decision = decide_kernels(one, stored, mode, body_passed=not has_failed)
+        if decision.action in ("added", "moved"):
             store_resources(root, case.l2, case.file, {stored_key(case): one.kernels})
-        changes.append(Change(case, action, sentence))
+        changes.append(Change(case, decision.action, decision.sentence))
     return changes
-
-
-def _decided(status: Status, mode: UpdateMode, *, is_new: bool) -> tuple[str, str]:
-    if status is Status.INCONCLUSIVE:
-        return "refused", "nothing was compiled"
-    if status in (Status.INVALID, Status.MISSED_TARGET):
-        return "refused", f"{status.value}: mend the kernel first"
-    if is_new:
-        return "added", "compiled kernels stored"
-    if mode.new_only:
-        return "kept", "there are stored kernels already"
-    if status is Status.REGRESSED and not mode.accept_regressions:
-        return "refused", "REGRESSED: add --kernelperf-accept-regressions if that is meant"
-    return "moved", "compiled kernels replaced"
 
 
 def stored_key(case: Case) -> str:

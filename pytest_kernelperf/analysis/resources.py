@@ -76,6 +76,29 @@ def judge_unread(case: Case, why: str) -> Verdict:
     return Verdict(case, 50.0, Status.INCONCLUSIVE, reason, sentence)
 
 
+def are_no_worse(before: Sequence[Kernel], after: Sequence[Kernel]) -> bool:
+    """
+    Return whether kernels are as good as others in all that a verdict compares, by any amount.
+
+    A verdict leaves room for a compiler's moods; what becomes the new reference must not use it up.
+    """
+    if [one.name for one in before] != [one.name for one in after]:
+        return False
+    kinds = ("tensor_core", "warpgroup")
+    return (
+        not _warned(after) - _warned(before)
+        and all(_total(after, kind) >= _total(before, kind) for kind in kinds)
+        and all(map(_is_no_worse, before, after))
+    )
+
+
+def _is_no_worse(old: Kernel, new: Kernel) -> bool:
+    fewer = ("registers", "spills", "shared_bytes")
+    return all((getattr(new, name) or 0) <= (getattr(old, name) or 0) for name in fewer) and (
+        (new.warps_per_sm or 0) >= (old.warps_per_sm or 0)
+    )
+
+
 def _judged(
     kernels: Sequence[Kernel],
     limits: ResourceLimits,
@@ -98,8 +121,9 @@ def _judged(
         return (
             Status.INCOMPARABLE,
             ResourceReason.OTHER_COMPILER,
-            f"Worse than what another compiler made ({changed}): accept it with "
-            "--kernelperf-update, or compile with the stored version.",
+            f"Worse than what another compiler made ({changed}): compile with the stored version, "
+            "or, if it is to stay, remove the stored kernels with kernelperf prune --tests and "
+            "store these.",
         )
     if worse:
         return Status.REGRESSED, worse[0], f"Against the stored kernels: {changed}."

@@ -11,9 +11,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_kernelperf.analysis.reasons import Reason
+from pytest_kernelperf.analysis.resources import are_no_worse
 from pytest_kernelperf.model import (
     Case,
+    Compiled,
     Entry,
+    Kernel,
     Measurement,
     Process,
     Recorded,
@@ -39,7 +42,8 @@ class Decision:
     Attributes:
         action: As in `Change.action`.
         sentence: As in `Change.sentence`.
-        entry: What to store; None leaves the file as it is.
+        entry: Times to store; None leaves the file as it is. Kernels that are "added" or "moved"
+            are stored as they are.
     """
 
     action: str
@@ -75,26 +79,88 @@ def decide_update(recorded: Recorded, entry: Entry | None, mode: UpdateMode) -> 
     Returns:
         The decision; a case with several judged percentiles moves only if none forbids it.
     """
-    if entry is not None and mode.new_only:
-        return Decision("kept", "has a baseline already; only new ones were asked for")
-    if (obstacle := _obstacle(recorded)) is not None:
-        return Decision("refused", obstacle)
+    slower = (
+        f"{_percentiles(recorded, {Status.REGRESSED})} is slower; to take the slower time as "
+        f"the new reference add --kernelperf-accept-regressions (kernelperf update: "
+        f"--accept-regressions)"
+    )
+    obstacle = _obstacle(recorded)
+    action, sentence = _decided(_statuses(recorded), obstacle, slower, mode, is_new=entry is None)
+    if action in ("refused", "kept"):
+        return Decision(action, sentence)
     measured = _as_reference(recorded.measurement)
-    if entry is None:
-        sentence = "had no baseline" + _provisional(measured)
-        return Decision("added", sentence, Entry(measured, measured))
-    statuses = _statuses(recorded)
-    if Status.REGRESSED in statuses and not mode.accept_regressions:
-        return Decision(
-            "refused",
-            f"{_percentiles(recorded, {Status.REGRESSED})} is slower; to take the slower time as "
-            f"the new reference add --kernelperf-accept-regressions (kernelperf update: "
-            f"--accept-regressions)",
-        )
-    if statuses & {Status.REGRESSED, Status.IMPROVED}:
-        what = "regression accepted" if Status.REGRESSED in statuses else "improved"
-        return Decision("moved", what + _provisional(measured), Entry(measured, measured))
-    return _unchanged(entry, measured)
+    if entry is not None and action == "unchanged":
+        return _unchanged(entry, measured)
+    return Decision(action, sentence + _provisional(measured), Entry(measured, measured))
+
+
+def decide_kernels(
+    compiled: Compiled, stored: Sequence[Kernel] | None, mode: UpdateMode, *, body_passed: bool
+) -> Decision:
+    """
+    Decide what an update does with the kernels of one call, as `decide_update` does with times.
+
+    Args:
+        compiled: With the verdict that it got.
+        stored: The kernels that are stored now; None if there are none.
+        mode: What the user allowed.
+        body_passed: The test did not fail by itself.
+    """
+    verdict = compiled.verdict
+    assert verdict is not None, "kernels are judged before they are stored"
+    status, obstacle = verdict.status, _FORBIDDING_KERNELS.get(verdict.status)
+    if obstacle is not None:
+        obstacle = f"{status.value} ({verdict.reason}): {obstacle}"
+    if not body_passed:
+        obstacle = _FAILED_BODY
+    if status is Status.UNCHANGED and stored and are_no_worse(stored, compiled.kernels):
+        status = Status.IMPROVED
+    worse = (
+        "REGRESSED; to take these kernels as the new reference add --kernelperf-accept-regressions"
+    )
+    action, sentence = _decided({status}, obstacle, worse, mode, is_new=stored is None)
+    if action != "unchanged":
+        return Decision(action, sentence)
+    return Decision(
+        "kept",
+        "other machine code, not as good in all that is counted: the stored kernels stay, so that "
+        "small steps can't add up; to take these, remove them with kernelperf prune --tests and "
+        "update again",
+    )
+
+
+def _decided(
+    statuses: Collection[Status],
+    obstacle: str | None,
+    worse: str,
+    mode: UpdateMode,
+    *,
+    is_new: bool,
+) -> tuple[str, str]:
+    """
+    Return what an update does with a case, of times or of kernels, and why.
+
+    Args:
+        statuses: Of what is judged, against what is stored.
+        obstacle: What forbids to store it whatever is stored; None if nothing does.
+        worse: What there is to say of a regression that is not accepted.
+        mode: What the user allowed.
+        is_new: Nothing is stored for the case.
+
+    Returns:
+        An action as in `Change.action`, or "unchanged": then the reference stays.
+    """
+    if not is_new and mode.new_only:
+        return "kept", "has a baseline already; only new ones were asked for"
+    if obstacle is not None:
+        return "refused", obstacle
+    if is_new:
+        return "added", "had no baseline"
+    if Status.REGRESSED in statuses:
+        return ("moved", "regression accepted") if mode.accept_regressions else ("refused", worse)
+    if Status.IMPROVED in statuses:
+        return "moved", "improved"
+    return "unchanged", ""
 
 
 def join_runs(runs: Sequence[Recorded]) -> Joined:
@@ -167,7 +233,7 @@ def _obstacle(recorded: Recorded) -> str | None:
     if not _kept(recorded.measurement):
         return "no sample was kept; measure again on a quiet machine"
     if not recorded.body_passed:
-        return "the test itself failed; nothing is stored until it passes"
+        return _FAILED_BODY
     judged = _judged(recorded)
     if not judged:
         return "no percentile was judged; nothing to decide on"
@@ -204,6 +270,7 @@ def _escape(verdict: Verdict) -> str:
     )
 
 
+_FAILED_BODY = "the test itself failed; nothing is stored until it passes"
 #: Statuses that forbid an update, whatever the other percentiles say, and the cure of each.
 _FORBIDDING = {
     Status.INVALID: "nothing is stored from an invalid measurement",
@@ -214,6 +281,16 @@ _FORBIDDING = {
     ),
     Status.INCONCLUSIVE: "too uncertain to store; measure again on a quiet machine",
     Status.MISSED_TARGET: "misses its target; make it faster or raise the target first",
+}
+#: The same for compiled kernels.
+_FORBIDDING_KERNELS = {
+    Status.INVALID: "nothing is stored of kernels that do not compile; mend them first",
+    Status.INCONCLUSIVE: "nothing was compiled and read that could be stored",
+    Status.MISSED_TARGET: "mend the kernel or raise the limit first",
+    Status.INCOMPARABLE: (
+        "worse than what another compiler made; if that is to stay, remove the stored kernels with "
+        "kernelperf prune --tests and update again"
+    ),
 }
 
 

@@ -1,0 +1,134 @@
+"""
+The rules of an update for compiled kernels: those of times, with no room for a compiler's moods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_kernelperf.analysis import judge_resources
+from pytest_kernelperf.compiled import stored_kernels, update_resources
+from pytest_kernelperf.model import Case, Compiled, Kernel, ResourceLimits, Status, UpdateMode
+from pytest_kernelperf.store.resources import store_resources
+from pytest_kernelperf.store.update import decide_kernels
+
+S = Status
+ALL, NEW, ACCEPT = UpdateMode(), UpdateMode(new_only=True), UpdateMode(accept_regressions=True)
+CASE = Case("test_x.py", "test_x", "", "compile", "sm_90", "-")
+STORED = Kernel(
+    "copy",
+    registers=40,
+    spills=0,
+    shared_bytes=1024,
+    code_hash="a",
+    target="sm_90",
+    warps_per_sm=48,
+    instructions={"tensor_core": 4, "warpgroup": 4},
+    compiler="triton 3.6.0, ptxas 12.8",
+)
+CHANGED = replace(STORED, code_hash="b")
+
+
+def compiled(kernel: Kernel = CHANGED, stored=(STORED,), limits=None, **given) -> Compiled:
+    """
+    Return a kernel with the verdict that it gets.
+    """
+    verdict = judge_resources(CASE, (kernel,), limits or ResourceLimits(), stored, **given)
+    return Compiled(CASE, (kernel,), verdict=verdict)
+
+
+def with_status(status: Status) -> Compiled:
+    one = compiled()
+    return replace(one, verdict=replace(one.verdict, status=status))
+
+
+@pytest.mark.parametrize(
+    ("status", "stored", "mode", "action"),
+    [
+        (S.NO_BASELINE, None, ALL, "added"),
+        (S.NO_BASELINE, None, NEW, "added"),
+        (S.MISSED_TARGET, None, ALL, "refused"),
+        (S.INCONCLUSIVE, None, ALL, "refused"),
+        (S.INVALID, None, ACCEPT, "refused"),
+        (S.REGRESSED, (STORED,), ALL, "refused"),
+        (S.REGRESSED, (STORED,), ACCEPT, "moved"),
+        (S.REGRESSED, (STORED,), NEW, "kept"),
+        (S.INCOMPARABLE, (STORED,), ALL, "refused"),
+        (S.INCOMPARABLE, (STORED,), ACCEPT, "refused"),
+        (S.INCOMPARABLE, (STORED,), NEW, "kept"),
+        (S.MISSED_TARGET, (STORED,), ACCEPT, "refused"),
+        (S.INCONCLUSIVE, (STORED,), ALL, "refused"),
+        (S.UNCHANGED, (STORED,), ALL, "moved"),
+        (S.UNCHANGED, (STORED,), NEW, "kept"),
+    ],
+)
+def test_the_table(status, stored, mode, action):
+    decision = decide_kernels(with_status(status), stored, mode, body_passed=True)
+
+    assert action == decision.action
+    assert decision.sentence
+
+
+@pytest.mark.parametrize(("stored", "mode"), [(None, ALL), ((STORED,), ALL), ((STORED,), ACCEPT)])
+def test_nothing_moves_for_a_test_that_failed_itself(stored, mode):
+    decision = decide_kernels(with_status(S.REGRESSED), stored, mode, body_passed=False)
+
+    assert "refused" == decision.action
+    assert "the test itself failed" in decision.sentence
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        {"registers": 41},
+        {"shared_bytes": 1025},
+        {"instructions": {"tensor_core": 3, "warpgroup": 3}},
+        {"name": "renamed"},
+    ],
+    ids=str,
+)
+def test_what_passes_but_is_not_as_good_leaves_the_reference(worse):
+    one = compiled(replace(CHANGED, **worse))
+
+    assert S.UNCHANGED is one.verdict.status
+    for mode in (ALL, ACCEPT):
+        decision = decide_kernels(one, (STORED,), mode, body_passed=True)
+        assert "kept" == decision.action
+        assert "kernelperf prune --tests" in decision.sentence
+
+
+@pytest.mark.parametrize(
+    "better",
+    [{"registers": 39}, {"warps_per_sm": 64}, {"compiler": "triton 3.9.0, ptxas 13.4"}],
+    ids=str,
+)
+def test_what_is_no_worse_becomes_the_reference(better):
+    one = compiled(replace(CHANGED, **better))
+
+    assert "moved" == decide_kernels(one, (STORED,), ALL, body_passed=True).action
+
+
+def test_registers_cannot_walk_by_updates_that_pass(tmp_path):
+    store_resources(tmp_path, CASE.l2, CASE.file, {"test_x": (STORED,)})
+
+    for registers in (50, 59, 70, 85):
+        stored = stored_kernels(CASE, tmp_path)
+        one = compiled(replace(CHANGED, registers=registers), stored)
+        update_resources(tmp_path, [one], ALL)
+
+    assert (STORED,) == stored_kernels(CASE, tmp_path)
+    assert S.REGRESSED is one.verdict.status
+
+
+def test_what_another_compiler_made_worse_is_not_taken_by_a_plain_update(tmp_path):
+    store_resources(tmp_path, CASE.l2, CASE.file, {"test_x": (STORED,)})
+    worse = replace(CHANGED, instructions={}, compiler="triton 3.9.0, ptxas 13.4")
+
+    (change,) = update_resources(tmp_path, [compiled(worse)], ALL)
+
+    assert "refused" == change.action
+    assert change.sentence.startswith("INCOMPARABLE (OTHER_COMPILER): worse than")
+    assert "kernelperf prune --tests" in change.sentence
+    assert (STORED,) == stored_kernels(CASE, tmp_path)
