@@ -32,7 +32,8 @@ class Story:
         settled_by: Candidate processes that would decide; None if no number would.
         baseline_processes: On this card, or on all where this card has none.
         candidate_processes: With at least one kept sample.
-        agreeing: Those of them that alone lie beyond the margin, on the side of the change.
+        beyond: What a process must lie off by to speak for the change.
+        agreeing: Those of them that do, alone and with most of their rounds.
         samples: Kept, of all rounds.
     """
 
@@ -55,6 +56,7 @@ class Story:
     seen: Circumstances | None = None
     baseline_processes: int = 0
     candidate_processes: int = 0
+    beyond: float | None = None
     agreeing: int = 0
     other_card: bool = False
     other_shares: bool = False
@@ -116,7 +118,12 @@ def _one_process(story: Story) -> str:
 def _who_says_so(story: Story) -> str:
     if story.candidate_processes == 1:
         return "one process"
-    return f"the {story.agreeing} of {story.candidate_processes} processes that are beyond it"
+    beyond = "it"
+    if (story.beyond or 0.0) > (story.margin or 0.0):
+        beyond = f"the {_share(story.beyond)} that the baseline's noise takes"
+    if not story.agreeing:
+        return f"{story.candidate_processes} processes with most of their rounds within {beyond}"
+    return f"the {story.agreeing} of {story.candidate_processes} processes that are beyond {beyond}"
 
 
 def _more_processes(more: int) -> str:

@@ -4,7 +4,6 @@ From a measurement and its baseline to verdicts: gathers findings, has them deci
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from pytest_kernelperf.analysis.percentiles import MEDIAN, gives
 from pytest_kernelperf.analysis.reasons import Reason
 from pytest_kernelperf.analysis.roofline import roofline
 from pytest_kernelperf.analysis.sentences import Story, tell
+from pytest_kernelperf.analysis.witnesses import agreeing
 from pytest_kernelperf.model import (
     Entry,
     Interval,
@@ -84,7 +84,9 @@ class _Compared:
         supported: The smallest margin that the baseline's noise supports.
         detectable: The minimum detectable slowdown at this margin.
         settled_by: Candidate processes that would decide a change like this one; None if none.
-        agreeing: Candidate processes that alone lie beyond the margin, on the side of the change.
+        beyond: What a process must lie off by to speak for the change: the margin, or the larger
+            one that noise beyond the margin's upper bound would take.
+        agreeing: Candidate processes that do, alone and with most of their rounds.
     """
 
     change: ChangeEstimate
@@ -93,6 +95,7 @@ class _Compared:
     supported: float
     detectable: float
     settled_by: int | None
+    beyond: float
     agreeing: int
     excuse: Reason | None
 
@@ -255,6 +258,7 @@ def _story(sides: _Sides, row: _Row, status: Status, reason: str) -> Story:
         seen=sides.seen,
         baseline_processes=row.baseline_processes,
         candidate_processes=row.candidate_processes,
+        beyond=compared.beyond if compared else None,
         agreeing=compared.agreeing if compared else 0,
         other_card=sides.other_card,
         other_shares=sides.other_shares,
@@ -287,24 +291,20 @@ def _compare(
     if asked is not None:
         provisional = len(baseline) < MIN_PROCESSES
         margin = max(asked, provisional_margin(percentile)) if provisional else asked
+    supported = supported_margin(baseline, parts)
+    # A margin that was cut to its upper bound is one that unchanged processes pass by themselves.
+    beyond = max(margin, supported) if asked is None else margin
     return _Compared(
         change=change,
         baseline_us=baseline_us,
         margin=margin,
-        supported=supported_margin(baseline, parts),
+        supported=supported,
         detectable=detectable_slowdown(baseline, parts, margin),
         settled_by=settled_by(change.relative, margin, len(candidate), baseline, parts),
-        agreeing=_agreeing(candidate, baseline_us, change.relative, margin),
+        beyond=beyond,
+        agreeing=agreeing(candidate, baseline_us, change.relative, beyond),
         excuse=excuse(sides.seen, change.interval.low, margin),
     )
-
-
-def _agreeing(
-    candidate: Sequence[ProcessLogs], baseline_us: float, change: float, margin: float
-) -> int:
-    side = math.copysign(1.0, change)
-    own = (math.expm1(each.mean - math.log(baseline_us)) for each in candidate)
-    return sum(side * each > margin for each in own)
 
 
 def _reservation(sides: _Sides, baseline_processes: int) -> Reason | None:

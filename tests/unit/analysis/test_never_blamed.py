@@ -176,3 +176,70 @@ def test_processes_that_agree_are_a_regression(processes: int) -> None:
     run = a_measurement(*(a_process(each, name=f"c{i}") for i, each in enumerate(levels)))
 
     assert Status.REGRESSED is judged(run, a_reference(LEVEL_US)).status
+
+
+def by_rounds(*levels_us: float) -> Process:
+    """
+    Return a process of one round at each level.
+    """
+    rounds = [one for each in levels_us for one in a_process(each, rounds=1).rounds]
+    return Process("c", "2026-09-01T10:00:00Z", environment(), tuple(rounds))
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.5], ids=["slower", "faster"])
+def test_a_process_that_one_of_its_rounds_carries_off_is_no_witness(factor: float) -> None:
+    """
+    A round beside other load took the mean of five to +15 %; the other four are as ever.
+    """
+    changed, usual = LEVEL_US * factor, LEVEL_US
+    one_round = by_rounds(changed, usual, usual, usual, usual)
+    whole = by_rounds(*[changed] * 5)
+    reference = a_reference(LEVEL_US, round_sd=0.2)
+
+    verdict = judged(a_measurement(one_round, whole, whole), reference)
+    most = judged(a_measurement(by_rounds(*[changed] * 3, usual, usual), whole, whole), reference)
+
+    assert (Status.INCONCLUSIVE, "ONE_PROCESS") == (verdict.status, verdict.reason)
+    assert "the 2 of 3 processes that are beyond it can't tell" in verdict.sentence
+    assert most.status is (Status.REGRESSED if factor > 1 else Status.IMPROVED)
+
+
+def test_the_record_of_a_loaded_host_is_no_regression() -> None:
+    """
+    Medians in µs of rounds that a loaded host took of unchanged code; the baseline's are 160.5.
+    """
+    loaded = a_measurement(
+        by_rounds(257, 163, 164, 163, 163),
+        by_rounds(256, 254, 255, 257, 254),
+        by_rounds(253, 254, 251, 252, 321),
+        case=replace(a_measurement().case, timer="wall"),
+    )
+
+    verdict = judged(loaded, a_reference(160.5, processes=5, sd=0.01))
+
+    assert (Status.INCONCLUSIVE, "ONE_PROCESS") == (verdict.status, verdict.reason)
+
+
+def test_processes_within_what_noise_beyond_the_margins_upper_bound_takes_are_no_witnesses():
+    """
+    The margin is cut to 5 %, the noise takes 13 %: +10 % in three of five is one of its moods.
+    """
+    reference = a_reference(LEVEL_US, processes=5, sd=0.07)
+    levels = [1.1, 1.1, 1.1, 1.4, 1.4]
+    run = a_measurement(*(by_rounds(*[LEVEL_US * each] * 5) for each in levels))
+
+    verdict = judged(run, reference)
+
+    assert verdict.change_interval.low > verdict.margin == 0.05
+    assert (Status.INCONCLUSIVE, "ONE_PROCESS") == (verdict.status, verdict.reason)
+    assert "the 2 of 5 processes that are beyond the 1" in verdict.sentence
+    assert "that the baseline's noise takes can't tell" in verdict.sentence
+
+
+def test_a_slowdown_beyond_what_such_noise_takes_is_a_regression() -> None:
+    run = a_measurement(*[by_rounds(*[LEVEL_US * 1.5] * 5)] * 5)
+
+    verdict = judged(run, a_reference(LEVEL_US, processes=5, sd=0.07))
+
+    assert Status.REGRESSED is verdict.status
+    assert 0.05 == verdict.margin
