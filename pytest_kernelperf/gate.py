@@ -31,6 +31,7 @@ from pytest_kernelperf.store.anchor import slug as slug_of
 from pytest_kernelperf.store.baselines import Baselines
 from pytest_kernelperf.store.calibrations import read_calibration
 from pytest_kernelperf.store.entries import normalised
+from pytest_kernelperf.store.margins import noise_of, restate
 from pytest_kernelperf.store.update import Decision, decide_update, join_runs
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from pytest_kernelperf.store.runs import Run
 
 __all__ = ["Gate", "UpdateMode", "judge_run"]
+
+#: Actions that change a reference, and with it what is known of noise.
+_MOVING = ("added", "moved", "extended")
 
 
 class Gate:
@@ -125,6 +129,7 @@ class Gate:
         written: list[str] = []
         changes: list[Change] = []
         errors: list[KernelPerfError] = []
+        moved: dict[str, dict[str, list[str]]] = {}
         for (slug, file), cases in _by_file(recorded).items():
             try:
                 path, done = self._update_file(slug, file, cases, mode)
@@ -133,6 +138,13 @@ class Gate:
                 continue
             changes.extend(done)
             written.extend([path] if path else [])
+            if keys := [each.case.key for each in done if each.action in _MOVING]:
+                moved.setdefault(slug, {})[file] = keys
+        for slug, keys_by_file in moved.items():
+            try:
+                restate(self.baselines, slug, keys_by_file)
+            except KernelPerfError as error:
+                errors.append(error)
         if errors:
             raise _joined_error(errors, written)
         return UpdateReport(tuple(written), tuple(changes))
@@ -214,13 +226,8 @@ class Gate:
 
     def _noise_of(self, slug: str) -> Noise:
         # Once: while a run updates its own baselines, all its verdicts share one prior.
-        from pytest_kernelperf.analysis import noise_from
-
         if slug not in self._noise:
-            entries = self.baselines.entries(slug) if slug else ()
-            self._noise[slug] = noise_from(
-                (stored.regime, stored.entry.reference) for stored in entries
-            )
+            self._noise[slug] = noise_of(self.baselines, slug)
         return self._noise[slug]
 
 

@@ -20,9 +20,10 @@ from pytest_kernelperf.model import (
     FAILING_STRICT,
 )
 from pytest_kernelperf.side_by_side import compare_sides, read_side
-from pytest_kernelperf.store.baselines import Baselines
+from pytest_kernelperf.store.baselines import Baselines, Stored
 from pytest_kernelperf.store.files import write_bytes
 from pytest_kernelperf.store.ini import find_ini
+from pytest_kernelperf.store.margins import decisive, noise_of
 from pytest_kernelperf.store.outputs import check_output
 from pytest_kernelperf.store.runs import Run, is_run, read_run
 
@@ -127,9 +128,11 @@ def show(where: Path | None, baselines: Path | None) -> None:
     store = Baselines(root)
     shown = 0
     for slug in store.slugs():
+        noise = noise_of(store, slug)
         for file in store.files(slug):
             if below in (path := store.path(slug, file), *path.parents):
-                entries = store.load(slug, file)
+                stored = (Stored(slug, file, *each) for each in store.load(slug, file).items())
+                entries = {each.key: decisive(each, noise) for each in stored}
                 echo(report.baseline_table(slug, file, entries, **look()))
                 shown += 1
     if not shown:

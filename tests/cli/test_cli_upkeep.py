@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelperf.model import Comparison, Interval, Ratio
+from pytest_kernelperf.gate import Gate
+from pytest_kernelperf.model import Comparison, Interval, Ratio, UpdateMode
 from pytest_kernelperf.store.baselines import Baselines
 from pytest_kernelperf.store.runs import RunWriter
 
@@ -231,6 +232,26 @@ def test_a_rename_that_cannot_be_changes_nothing(kernelperf, store, old, new, me
     assert 2 == result.exit_code
     assert message in result.output
     assert before == stored(store)
+
+
+def test_show_tells_the_margin_that_the_next_run_is_judged_by(kernelperf, baseline, make) -> None:
+    """
+    Other tests' baselines, stored since, say more of noise than the entry's own update knew.
+    """
+    others = [make.case(f"test_{each}") for each in "abcd"]
+    runs = [make.recorded(name=each.test, case=each, processes=5) for each in others]
+    Gate(Path("baselines")).update(runs, UpdateMode(new_only=True))
+
+    recorded = make.recorded(name="new")
+    (verdict, *_) = Gate(Path("baselines")).judge(recorded.measurement, recorded.limits)
+
+    entry = Baselines(Path("baselines")).load(SLUG, recorded.measurement.case.file)
+    stored = entry[recorded.measurement.case.key].reference.margins[50.0]
+    (row,) = [
+        line for line in kernelperf("show").output.splitlines() if "test_attention[8]" in line
+    ]
+    assert verdict.margin != pytest.approx(stored, rel=0.05)
+    assert f"{verdict.margin:.2%}".replace("%", " %") in row
 
 
 def test_show_lists_all_baselines(kernelperf, store) -> None:

@@ -210,6 +210,31 @@ def test_margins_are_stored_with_the_reference(root: Path, make) -> None:
     assert 0.005 <= entry.reference.margins[50.0] <= 0.05
 
 
+def test_the_stored_margins_are_those_that_decide(root: Path, make) -> None:
+    """
+    Stored by one update in two files: what the suite knows of noise afterwards counts.
+    """
+    cases = [make.case(f"test_{each}") for each in "abc"]
+    cases += [replace(make.case(f"test_{each}"), file="tests/perf/test_b.py") for each in "de"]
+    update(root, *(make.recorded(name=each.test, case=each, processes=5) for each in cases))
+    update(root, *(make.recorded(name=f"x{each.test}", case=each) for each in cases))
+
+    for case in cases:
+        stored = Baselines(root).load(SLUG, case.file)[case.key].reference.margins
+        told = judged(root, make.recorded(name="now", case=case)).verdicts
+
+        assert {50.0: pytest.approx(told[0].margin, rel=1e-3)} == stored
+
+
+def test_the_margin_of_what_an_update_leaves_alone_stays_as_stored(root: Path, make) -> None:
+    complete(root, make)
+    before = Baselines(root).load(SLUG, FILE)[make.case().key].reference
+    others = [make.case(f"test_{each}") for each in "abcd"]
+    update(root, *(make.recorded(name=each.test, case=each, processes=5) for each in others))
+
+    assert before == Baselines(root).load(SLUG, FILE)[make.case().key].reference
+
+
 def test_the_plan_of_the_baseline_is_pinned(root: Path, make) -> None:
     complete(root, make)
     gate = Gate(root)
