@@ -314,7 +314,7 @@ def test_one_file_for_record_and_document_is_refused(project, spelling):
 def test_a_full_disk_fails_the_run_by_name(project, option):
     project.write_two()
 
-    result = project.run("--kernelperf", option, "/dev/full")
+    result = project.run("--kernelperf", f"{option}=/dev/full")
 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=2)

@@ -45,7 +45,7 @@ def first_cells(heading: str) -> set[str]:
 
 
 def test_every_option_has_its_row_and_no_other() -> None:
-    rows = {cell.split(" ")[0] for cell in first_cells("## pytest's options")}
+    rows = {re.split("[ =]", cell)[0] for cell in first_cells("## pytest's options")}
 
     assert OPTIONS == rows
 
