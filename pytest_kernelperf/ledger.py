@@ -227,7 +227,8 @@ class Ledger:
         """
         from pytest_kernelperf import report
 
-        return report.last_line(self.verdicts)
+        told = {outcome.nodeid for outcome in self._outcomes if outcome.verdicts}
+        return report.last_line(self.verdicts, sum(nodeid not in told for nodeid in self._failed))
 
     def rerun_command(self, verdict: Verdict) -> str:
         """

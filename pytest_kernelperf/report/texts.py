@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pytest_kernelperf.analysis.reasons import BESIDE_BASELINES, MARGIN_BELOW_NOISE, Reason
 from pytest_kernelperf.model import NOT_JUDGED, Change, Recorded, Status, Verdict
 from pytest_kernelperf.report.cells import is_compiled
-from pytest_kernelperf.units import format_percent, format_percentile, format_us, listed
+from pytest_kernelperf.units import counted, format_percent, format_percentile, format_us, listed
 
 _QUIET = frozenset({Status.UNCHANGED, Status.IMPROVED})
 # A first run has no baseline for anything; its paragraphs would all say the same.
@@ -29,15 +29,21 @@ _RESERVED = {
 }
 
 
-def last_line(verdicts: Sequence[Verdict]) -> str:
+def last_line(verdicts: Sequence[Verdict], failed: int = 0) -> str:
     """
     Return the run's last line: how many percentiles were judged, and why the others were not.
 
     Percentiles that are only shown count nowhere.
+
+    Args:
+        verdicts: Of the run.
+        failed: Tests that failed before anything of them could be judged.
     """
     statuses = [verdict.status for verdict in verdicts if verdict.judged]
     missing = Counter(status.value for status in statuses if status in NOT_JUDGED)
     line = f"kernelperf: {len(statuses) - missing.total()} judged"
+    if failed:
+        line += f", {counted(failed, 'test')} failed without a verdict"
     if not missing:
         return line
     ordered = sorted(missing.items(), key=lambda item: (-item[1], item[0]))

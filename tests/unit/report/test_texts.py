@@ -53,6 +53,12 @@ def test_the_last_line_counts_what_was_and_what_was_not_judged(
     assert line == report.last_line(verdicts)
 
 
+def test_the_last_line_counts_the_tests_that_failed_before_a_verdict() -> None:
+    assert (
+        "kernelperf: 1 judged, 2 tests failed without a verdict, 1 NOT judged (1 NO_BASELINE)"
+    ) == report.last_line([UNCHANGED, BARE], failed=2)
+
+
 @pytest.mark.parametrize(
     ("verdicts", "line"),
     [
