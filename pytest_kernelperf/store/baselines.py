@@ -4,10 +4,9 @@ The folder of baselines: `<root>/<slug>/<test path>.json`, one file per card mod
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pytest_kernelperf.errors import BaselineFormatError
 from pytest_kernelperf.model import Case, Entry, Process, Round
@@ -15,7 +14,7 @@ from pytest_kernelperf.store import files
 from pytest_kernelperf.store.anchor import slug as slug_of
 from pytest_kernelperf.store.document import SCHEMA_VERSION, Document, decode, encode
 from pytest_kernelperf.store.entries import entry_from, put_entry, timer_of
-from pytest_kernelperf.store.resources import is_target
+from pytest_kernelperf.store.resources import StoredKernels, is_target, load_resources
 
 #: More names than this in a hint help nobody.
 MAX_HINTS = 3
@@ -73,14 +72,7 @@ class Baselines:
             slug: The card's folder.
             file: The test file, relative to the anchor, with forward slashes.
         """
-        relative = PurePosixPath(file)
-        if relative.is_absolute() or ".." in relative.parts or not relative.name:
-            raise BaselineFormatError(
-                f"test file {file!r} is not a path below the anchor; expected one like "
-                f"tests/perf/test_attention.py"
-            )
-        name = relative.stem if relative.suffix == ".py" else relative.name
-        return self.root / slug / relative.with_name(f"{name}.json")
+        return files.path_for(self.root, slug, file)
 
     def load(self, slug: str, file: str) -> dict[str, Entry]:
         """
@@ -95,18 +87,20 @@ class Baselines:
         """
         Return the card models that have baselines.
         """
-        self._check_root()
-        if not self.root.exists():
-            return []
-        folders = (folder.name for folder in _listed(self.root) if folder.is_dir())
-        return sorted(name for name in folders if not is_target(name))
+        return [name for name in self._folders() if not is_target(name)]
+
+    def targets(self) -> list[str]:
+        """
+        Return the targets for which compiled kernels are stored.
+        """
+        return list(filter(is_target, self._folders()))
 
     def files(self, slug: str) -> list[str]:
         """
-        Return the test files for which a card model has baselines.
+        Return the test files for which a card model, or a target, has baselines.
         """
         folder = self.root / slug
-        found = _json_files(folder) if folder.is_dir() else ()
+        found = files.json_files(folder) if folder.is_dir() else ()
         return sorted(path.relative_to(folder).with_suffix(".py").as_posix() for path in found)
 
     def entries(self, slug: str) -> tuple[Stored, ...]:
@@ -117,6 +111,16 @@ class Baselines:
             Stored(slug, file, key, entry)
             for file in self.files(slug)
             for key, entry in sorted(self.load(slug, file).items())
+        )
+
+    def kernels(self, target: str) -> tuple[StoredKernels, ...]:
+        """
+        Return the compiled kernels of one target, sorted by file and test.
+        """
+        return tuple(
+            StoredKernels(target, file, name, kernels)
+            for file in self.files(target)
+            for name, kernels in sorted(load_resources(self.root, target, file).items())
         )
 
     def elsewhere(self, slug: str, case: Case) -> list[str]:
@@ -138,7 +142,7 @@ class Baselines:
 
     def check_all(self) -> None:
         """
-        Read every file, so that a bad one is found before anything is measured.
+        Read every file, of times and of kernels, so that a bad one is found before measuring.
 
         Raises:
             BaselineFormatError: For the first file that can't be read.
@@ -146,6 +150,8 @@ class Baselines:
         for slug in self.slugs():
             for file in self.files(slug):
                 self.load(slug, file)
+        for target in self.targets():
+            self.kernels(target)
 
     def check_not_empty(self) -> None:
         """
@@ -160,7 +166,7 @@ class Baselines:
         self._check_root()
         bad: BaselineFormatError | None = None
         likely: Path | None = None
-        for path in _json_files(self.root):
+        for path in files.json_files(self.root):
             place = path.relative_to(self.root).parts[:-1]
             if place and is_target(place[0]):
                 return
@@ -230,6 +236,12 @@ class Baselines:
             self._read[path] = self._entries(self._document(path), path)
         return self._read[path]
 
+    def _folders(self) -> list[str]:
+        self._check_root()
+        if not self.root.exists():
+            return []
+        return sorted(folder.name for folder in files.listed(self.root) if folder.is_dir())
+
     def _check_root(self) -> None:
         if self.root.exists() and not self.root.is_dir():
             raise BaselineFormatError(
@@ -246,16 +258,7 @@ class Baselines:
         if document.entries:
             files.write_bytes(path, encode(document))
         else:
-            self._remove(path)
-
-    def _remove(self, path: Path) -> None:
-        files.check_writable(path)
-        path.unlink(missing_ok=True)
-        for folder in path.parents:
-            if folder == self.root:
-                break
-            with contextlib.suppress(OSError):  # not empty: it holds other baselines
-                folder.rmdir()
+            files.remove(path, self.root)
 
     @staticmethod
     def _document(path: Path) -> Document:
@@ -282,25 +285,6 @@ def _cards(entries: Iterable[Entry]) -> set[str]:
 
 def _root_for(path: Path, cards: Collection[str]) -> Path | None:
     return next((folder.parent for folder in path.parents if folder.name in cards), None)
-
-
-def _json_files(folder: Path) -> Iterator[Path]:
-    for path in _listed(folder):
-        if path.suffix == ".json":
-            yield path  # also a folder of that name: reading it says what is wrong
-        elif path.is_dir():
-            yield from _json_files(path)
-
-
-def _listed(folder: Path) -> list[Path]:
-    # Not `rglob`, which passes over what it may not read: a baseline would silently be missing.
-    try:
-        return list(folder.iterdir())
-    except OSError as error:
-        raise BaselineFormatError(
-            f"baselines folder {folder} can't be read: {error.strerror or error}; "
-            f"let this user read it"
-        ) from error
 
 
 def _round_percentile(round_: Round, percentile: float) -> float:

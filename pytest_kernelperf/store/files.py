@@ -11,7 +11,7 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
@@ -45,6 +45,75 @@ def read_bytes(path: Path, kind: str) -> bytes | None:
             f"{kind} {path} can't be read: {error.strerror or error}; "
             f"make it a file that this user may read"
         ) from error
+
+
+def path_for(root: Path, folder: str, file: str) -> Path:
+    """
+    Return where what is stored of a test file lies.
+
+    Args:
+        root: The folder of baselines.
+        folder: The card's or target's.
+        file: The test file, relative to the anchor, with forward slashes.
+
+    Raises:
+        BaselineFormatError: If it is no such path.
+    """
+    relative = PurePosixPath(file)
+    if relative.is_absolute() or ".." in relative.parts or not relative.name:
+        raise BaselineFormatError(
+            f"test file {file!r} is not a path below the anchor; expected one like "
+            f"tests/perf/test_attention.py"
+        )
+    name = relative.stem if relative.suffix == ".py" else relative.name
+    return root / folder / relative.with_name(f"{name}.json")
+
+
+def json_files(folder: Path) -> Iterator[Path]:
+    """
+    Yield the files below a folder of baselines that end in `.json`.
+
+    Raises:
+        BaselineFormatError: If a folder can't be read.
+    """
+    for path in listed(folder):
+        if path.suffix == ".json":
+            yield path  # also a folder of that name: reading it says what is wrong
+        elif path.is_dir():
+            yield from json_files(path)
+
+
+def listed(folder: Path) -> list[Path]:
+    """
+    Return what lies in a folder of baselines.
+
+    Raises:
+        BaselineFormatError: If it can't be read.
+    """
+    # Not `rglob`, which passes over what it may not read: a baseline would silently be missing.
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise BaselineFormatError(
+            f"baselines folder {folder} can't be read: {error.strerror or error}; "
+            f"let this user read it"
+        ) from error
+
+
+def remove(path: Path, root: Path) -> None:
+    """
+    Remove a file, and the folders below `root` that are empty then.
+
+    Raises:
+        BaselineWriteError: If it is read-only.
+    """
+    check_writable(path)
+    path.unlink(missing_ok=True)
+    for folder in path.parents:
+        if folder == root:
+            break
+        with contextlib.suppress(OSError):  # not empty: it holds other baselines
+            folder.rmdir()
 
 
 def check_writable(path: Path) -> None:

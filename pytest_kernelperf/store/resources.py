@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -23,6 +24,37 @@ from pytest_kernelperf.store.layout import to_text
 SCHEMA_VERSION = 1
 
 Kernels = tuple[Kernel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKernels:
+    """
+    The compiled kernels of one call, and where they are stored.
+
+    Attributes:
+        slug: The target's folder.
+        file: The test file.
+        name: Of the test and the measurement, as in the file.
+    """
+
+    slug: str
+    file: str
+    name: str
+    kernels: Kernels
+
+    @property
+    def key(self) -> str:
+        """
+        The name with what tells kernels from times of the same test, as `Case.key`.
+        """
+        return f"{self.name}{self.mode}"
+
+    @property
+    def mode(self) -> str:
+        """
+        How its key ends.
+        """
+        return f" | compile {self.slug} -"
 
 
 class _Document(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,9 +95,11 @@ def load_resources(root: Path, target: str, file: str) -> dict[str, Kernels]:
         ) from error
 
 
-def store_resources(root: Path, target: str, file: str, changes: Mapping[str, Kernels]) -> Path:
+def store_resources(
+    root: Path, target: str, file: str, changes: Mapping[str, Kernels | None]
+) -> Path:
     """
-    Add or replace the kernels of some tests; the others of the file stay as they are.
+    Add, replace or (None) remove the kernels of some tests; the others stay as they are.
 
     Returns:
         The file that holds them.
@@ -76,7 +110,11 @@ def store_resources(root: Path, target: str, file: str, changes: Mapping[str, Ke
     """
     path = resources_path(root, target, file)
     with files.locked(path):
-        kernels = {**load_resources(root, target, file), **changes}
+        merged = {**load_resources(root, target, file), **changes}
+        kernels = {test: those for test, those in merged.items() if those is not None}
+        if not kernels:
+            files.remove(path, root)
+            return path
         document = {
             "schema_version": SCHEMA_VERSION,
             "kernels": {test: [kernel_document(one) for one in kernels[test]] for test in kernels},
@@ -89,6 +127,4 @@ def resources_path(root: Path, target: str, file: str) -> Path:
     """
     Return where a target's kernels of a test file are stored.
     """
-    relative = PurePosixPath(file)
-    name = relative.stem if relative.suffix == ".py" else relative.name
-    return root / target / relative.with_name(f"{name}.json")
+    return files.path_for(root, target, file)

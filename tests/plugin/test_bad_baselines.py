@@ -56,6 +56,21 @@ def test_a_bad_file_is_an_error_that_names_it_before_measuring(project, baseline
     assert baseline.is_dir() if before is None else before == baseline.read_bytes()
 
 
+@pytest.mark.parametrize("flag", ["--kernelperf", "--kernelperf-update"])
+def test_a_bad_file_of_compiled_kernels_is_named_before_measuring_too(project, baseline, flag):
+    kernels = project.path / "baselines" / "sm_90" / "test_it.json"
+    kernels.parent.mkdir()
+    kernels.write_text('{ "schema')
+
+    result = project.run(flag, "-s")
+
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*{kernels}*"])
+    result.stdout.no_fnmatch_line("*MEASURING*")
+    assert '{ "schema' == kernels.read_text()
+
+
 def test_a_bad_file_does_not_matter_to_a_run_that_measures_nothing(project, baseline):
     baseline.write_text("[]")
 

@@ -5,6 +5,7 @@ Stored kernels: what is written is read back, others stay, and cards never see t
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -71,3 +72,23 @@ def test_a_file_that_cannot_be_read_is_named_and_left(tmp_path, document, error)
         store_resources(tmp_path, "sm_90", FILE, {"a": (KERNEL,)})
 
     assert document == json.loads(path.read_text())
+
+
+def test_a_damaged_file_of_kernels_is_found_with_those_of_times(tmp_path):
+    path = store_resources(tmp_path, "sm_90", FILE, {"a": (KERNEL,)})
+    Baselines(tmp_path).check_all()
+    path.write_text('{ "schema')
+
+    with pytest.raises(BaselineFormatError, match=re.escape(str(path))):
+        Baselines(tmp_path).check_all()
+
+
+def test_removing_the_last_kernels_removes_their_file(tmp_path):
+    store_resources(tmp_path, "sm_90", FILE, {"a": (KERNEL,), "b": (KERNEL,)})
+    path = store_resources(tmp_path, "sm_90", FILE, {"a": None})
+
+    assert {"b": (KERNEL,)} == load_resources(tmp_path, "sm_90", FILE)
+    store_resources(tmp_path, "sm_90", FILE, {"b": None})
+
+    assert not path.exists()
+    assert [] == list(tmp_path.iterdir())
