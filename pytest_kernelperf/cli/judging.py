@@ -25,6 +25,7 @@ from pytest_kernelperf.store.files import write_bytes
 from pytest_kernelperf.store.ini import find_ini
 from pytest_kernelperf.store.margins import decisive, noise_of
 from pytest_kernelperf.store.outputs import check_output
+from pytest_kernelperf.store.resources import load_resources
 from pytest_kernelperf.store.runs import Run, is_run, read_run
 
 
@@ -134,6 +135,12 @@ def show(where: Path | None, baselines: Path | None) -> None:
                 stored = (Stored(slug, file, *each) for each in store.load(slug, file).items())
                 entries = {each.key: decisive(each, noise) for each in stored}
                 echo(report.baseline_table(slug, file, entries, **look()))
+                shown += 1
+    for target in store.targets():
+        for file in store.files(target):
+            if below in (path := store.path(target, file), *path.parents):
+                kernels = load_resources(root, target, file)
+                echo(report.kernels_table(target, file, kernels, **look()))
                 shown += 1
     if not shown:
         click.echo(f"no baselines in {below}")

@@ -20,8 +20,9 @@ from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import Case, Recorded, UpdateMode
 from pytest_kernelperf.store import selection
 from pytest_kernelperf.store.anchor import find_folder_anchor
-from pytest_kernelperf.store.baselines import Baselines, Stored
+from pytest_kernelperf.store.baselines import Baselines
 from pytest_kernelperf.store.runs import Run, read_run
+from pytest_kernelperf.store.selection import AnyStored
 from pytest_kernelperf.units import counted, listed
 
 
@@ -75,7 +76,7 @@ def update(
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def prune(baselines: Path | None, tests: Sequence[str], dry_run: bool) -> None:
     """
-    Remove entries whose test file or test function is gone, on all cards.
+    Remove entries whose test file or test function is gone, on all cards and for all targets.
     """
     store = Baselines(root_of(baselines))
     entries = selection.all_entries(store)
@@ -95,7 +96,7 @@ def prune(baselines: Path | None, tests: Sequence[str], dry_run: bool) -> None:
 @baselines_option
 def rename(old: str, new: str, baselines: Path | None) -> None:
     """
-    Give entries the new name of their test, on all cards.
+    Give entries the new name of their test, on all cards and for all targets.
 
     OLD and NEW are two folders, two test files, two tests (file::test) or two keys.
     """
@@ -136,7 +137,7 @@ def _is_of(nodeid: str, case: Case) -> bool:
     return test == case.test and deep.endswith(short)
 
 
-def _named(entries: Sequence[Stored], names: Sequence[str]) -> list[tuple[Stored, str]]:
+def _named(entries: Sequence[AnyStored], names: Sequence[str]) -> list[tuple[AnyStored, str]]:
     for name in names:
         if not any(selection.selects(name, stored) for stored in entries):
             raise OptionsError(
@@ -147,7 +148,7 @@ def _named(entries: Sequence[Stored], names: Sequence[str]) -> list[tuple[Stored
     return [(stored, "named by --tests") for stored in hit]
 
 
-def _lost(entries: Sequence[Stored], root: Path) -> list[tuple[Stored, str]]:
+def _lost(entries: Sequence[AnyStored], root: Path) -> list[tuple[AnyStored, str]]:
     # Test files are relative to the anchor, and the folder of baselines lies in it.
     anchor = find_folder_anchor(root.absolute().parent)
     lost = list(selection.lost_tests(entries, anchor))

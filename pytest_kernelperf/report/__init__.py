@@ -7,6 +7,7 @@ from pytest_kernelperf.report.checkup import checkup_json, checkup_text
 from pytest_kernelperf.report.contests import comparisons, tables
 from pytest_kernelperf.report.json_document import run_json
 from pytest_kernelperf.report.limits import ceilings_text, limits_lines, peaks_text
+from pytest_kernelperf.report.resources_table import kernels_table
 from pytest_kernelperf.report.tables import baseline_table, table
 from pytest_kernelperf.report.texts import (
     first_launches,
@@ -25,6 +26,7 @@ __all__ = [
     "comparisons",
     "first_launches",
     "headline",
+    "kernels_table",
     "last_line",
     "limits_lines",
     "peaks_text",

@@ -4,7 +4,7 @@ What the compiler made of kernels, as a table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pytest_kernelperf.model import Compiled, Kernel
 from pytest_kernelperf.report.layout import Column, Row, draw, drop
@@ -42,6 +42,29 @@ def resources_table(compiled: Sequence[Compiled], *, width: int, color: bool) ->
     lines += [f"{one.case.label} [{one.case.l2}]: {one.failure}" for one in compiled if one.failure]
     lines += [f"{one.case.label} [{one.case.l2}]: {note}" for one in compiled for note in one.notes]
     return "\n".join(lines)
+
+
+def kernels_table(
+    target: str, file: str, kernels: Mapping[str, Sequence[Kernel]], *, width: int, color: bool
+) -> str:
+    """
+    Return what is stored of a test file's compiled kernels: a row per test and kernel.
+
+    Args:
+        target: Whose folder it is.
+        file: The test file, relative to the anchor.
+        kernels: By test, as `load_resources` returns them.
+        width: Columns of the terminal.
+        color: Whether escape codes may be used.
+    """
+    columns = (Column("test", folds=True), *(each for each in _COLUMNS if each.title != "target"))
+    narrowing = tuple(each for each in _NARROWING if each.title != "target")
+    rows = []
+    for test in sorted(kernels):
+        for index, kernel in enumerate(kernels[test]):
+            name, _target, *rest = _row(kernel).cells
+            rows.append(Row(("" if index else test, name, *rest)))
+    return draw(columns, rows, narrowing, title=f"{file} on {target}", width=width, color=color)
 
 
 def _kernels(compiled: Iterable[Compiled]) -> Iterator[Kernel]:

@@ -8,30 +8,40 @@ parameters, or an entry's whole key.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.model import Entry
 from pytest_kernelperf.store.baselines import Baselines, Stored
 from pytest_kernelperf.store.entries import timer_of
+from pytest_kernelperf.store.resources import Kernels, StoredKernels, store_resources
+
+#: Times on a card, or kernels for a target.
+AnyStored = Stored | StoredKernels
+#: One of them, and whether it is to be there afterwards.
+_Change = tuple[AnyStored, bool]
 
 
-def selects(name: str, stored: Stored) -> bool:
+def selects(name: str, stored: AnyStored) -> bool:
     """
     Return whether a name means an entry, as pytest would select its test.
     """
     return _rest(name, stored) is not None
 
 
-def all_entries(baselines: Baselines) -> tuple[Stored, ...]:
+def all_entries(baselines: Baselines) -> tuple[AnyStored, ...]:
     """
-    Return the entries of all cards.
+    Return the entries of all cards, then the kernels of all targets.
     """
-    return tuple(stored for slug in baselines.slugs() for stored in baselines.entries(slug))
+    return (
+        *(stored for slug in baselines.slugs() for stored in baselines.entries(slug)),
+        *(stored for target in baselines.targets() for stored in baselines.kernels(target)),
+    )
 
 
-def lost_tests(entries: Iterable[Stored], anchor: Path) -> Iterator[tuple[Stored, str]]:
+def lost_tests(entries: Iterable[AnyStored], anchor: Path) -> Iterator[tuple[AnyStored, str]]:
     """
     Yield the entries whose test is no longer there, each with what is missing.
 
@@ -55,17 +65,20 @@ def lost_tests(entries: Iterable[Stored], anchor: Path) -> Iterator[tuple[Stored
             yield stored, f"{stored.file} has no {'::'.join(names)}"
 
 
-def remove(baselines: Baselines, entries: Iterable[Stored]) -> None:
+def remove(baselines: Baselines, entries: Iterable[AnyStored]) -> None:
     """
     Remove entries, file by file; files that hold no other are removed too.
     """
-    for (slug, file), keys in _keys_by_file(entries).items():
-        baselines.write(slug, file, dict.fromkeys(keys))
+    by_file: dict[tuple[str, str], list[_Change]] = {}
+    for stored in entries:
+        by_file.setdefault((stored.slug, stored.file), []).append((stored, False))
+    for changes in by_file.values():
+        _write(baselines, changes)
 
 
-def rename(baselines: Baselines, old: str, new: str) -> tuple[tuple[Stored, Stored], ...]:
+def rename(baselines: Baselines, old: str, new: str) -> tuple[tuple[AnyStored, AnyStored], ...]:
     """
-    Give the entries that a name means a new name, on all cards.
+    Give the entries that a name means a new name, on all cards and for all targets.
 
     Args:
         baselines: Where they are stored.
@@ -98,32 +111,54 @@ def rename(baselines: Baselines, old: str, new: str) -> tuple[tuple[Stored, Stor
     return moves
 
 
-def _move(baselines: Baselines, moves: Iterable[tuple[Stored, Stored]]) -> None:
-    changes: dict[tuple[str, str], dict[str, Entry | None]] = {}
+def _move(baselines: Baselines, moves: Iterable[tuple[AnyStored, AnyStored]]) -> None:
+    changes: dict[tuple[str, str], dict[str, _Change]] = {}
     for before, after in moves:
         gone = changes.setdefault((before.slug, before.file), {})
-        gone.setdefault(before.key, None)
-        changes.setdefault((after.slug, after.file), {})[after.key] = after.entry
+        gone.setdefault(before.key, (before, False))
+        changes.setdefault((after.slug, after.file), {})[after.key] = (after, True)
     # Files that gain are written before files that lose: an interrupt leaves two copies, not none.
-    ordered = sorted(changes.items(), key=lambda item: all(e is None for e in item[1].values()))
-    for (slug, file), entries in ordered:
-        baselines.write(slug, file, entries)
+    by_file = [list(each.values()) for each in changes.values()]
+    for each in sorted(by_file, key=lambda each: not any(stays for _, stays in each)):
+        _write(baselines, each)
 
 
-def _renamed(stored: Stored, old: str, new: str) -> Stored:
+def _write(baselines: Baselines, changes: Sequence[_Change]) -> None:
+    """
+    Store or remove entries, at least one, which one file holds.
+    """
+    times: dict[str, Entry | None] = {}
+    kernels: dict[str, Kernels | None] = {}
+    for stored, stays in changes:
+        if isinstance(stored, StoredKernels):
+            kernels[stored.name] = stored.kernels if stays else None
+        else:
+            times[stored.key] = stored.entry if stays else None
+    slug, file = changes[0][0].slug, changes[0][0].file
+    if times:
+        baselines.write(slug, file, times)
+    if kernels:
+        store_resources(baselines.root, slug, file, kernels)
+
+
+def _renamed(stored: AnyStored, old: str, new: str) -> AnyStored:
     full = new.rstrip("/") + (_rest(old, stored) or "")
     file, _, key = full.partition("::")
-    if ("::" in old) is not ("::" in new) or not _is_key(key):
+    if ("::" in old) is not ("::" in new) or not _is_key(key, stored):
         raise OptionsError(
             f"renaming {old!r} to {new!r} would give {full!r}; expected both names to be of one "
             f"kind: two folders, two files, two tests or two keys"
         )
     if not file.endswith(".py"):
         raise OptionsError(f"{file!r} is not a test file; expected a path that ends in .py")
-    return Stored(stored.slug, file, key, stored.entry)
+    if isinstance(stored, StoredKernels):
+        return replace(stored, file=file, name=key.removesuffix(stored.mode))
+    return replace(stored, file=file, key=key)
 
 
-def _is_key(key: str) -> bool:
+def _is_key(key: str, like: AnyStored) -> bool:
+    if isinstance(like, StoredKernels):
+        return key.endswith(like.mode)
     try:
         timer_of(key)
     except ValueError:
@@ -131,7 +166,7 @@ def _is_key(key: str) -> bool:
     return True
 
 
-def _rest(name: str, stored: Stored) -> str | None:
+def _rest(name: str, stored: AnyStored) -> str | None:
     full = f"{stored.file}::{stored.key}"
     name = name.rstrip("/")
     if full == name:
@@ -140,15 +175,8 @@ def _rest(name: str, stored: Stored) -> str | None:
     return full[len(name) :] if full.startswith(tuple(name + end for end in ends)) else None
 
 
-def _place(stored: Stored) -> tuple[str, str, str]:
+def _place(stored: AnyStored) -> tuple[str, str, str]:
     return stored.slug, stored.file, stored.key
-
-
-def _keys_by_file(entries: Iterable[Stored]) -> dict[tuple[str, str], list[str]]:
-    keys: dict[tuple[str, str], list[str]] = {}
-    for stored in entries:
-        keys.setdefault((stored.slug, stored.file), []).append(stored.key)
-    return keys
 
 
 def _function_path(key: str) -> list[str]:
