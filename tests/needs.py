@@ -4,12 +4,25 @@ What tests need that is not everywhere: without it they are skipped.
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 import pytest
 
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
 #: Of a single test.
 TORCH = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
+#: Of a test that holds the code which one compiler makes to numbers, recorded with that one.
+TRITON_3_6 = pytest.mark.skipif(
+    not _version_of("triton").startswith("3.6."), reason="its numbers are of Triton 3.6"
+)
 
 
 def triton() -> None:

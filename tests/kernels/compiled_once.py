@@ -38,7 +38,8 @@ def compiled_once(program: str, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 def _printed(program: Path) -> str:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{environment.get('PYTHONPATH', '')}"
+    folders = (str(ROOT), str(ROOT / "tests"), environment.get("PYTHONPATH", ""))
+    environment["PYTHONPATH"] = os.pathsep.join(folders)
     child = subprocess.run(
         [sys.executable, str(program)], capture_output=True, text=True, env=environment, check=False
     )

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import triton
+from triton.backends.nvidia.compiler import get_ptxas
 
 
 def words(ptx: str, capability: int = 90) -> str:
@@ -20,8 +20,7 @@ def words(ptx: str, capability: int = 90) -> str:
         ptx: A kernel.
         capability: Of the card, 90 for a Hopper.
     """
-    nvidia = triton.knobs.nvidia
-    tool = nvidia.ptxas if capability < 100 else nvidia.ptxas_blackwell
+    tool = get_ptxas(capability)  # Triton's own choice: Triton 3.9 has a newer one from sm_90 on.
     arch = f"sm_{capability}a" if capability >= 90 else f"sm_{capability}"
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "kernel.ptx")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 
+import needs
 import pytest
 from compiled_once import compiled_once
 
@@ -129,6 +130,7 @@ def test_every_row_of_the_table_has_its_registers_recorded():
     assert rows <= set(REGISTERS)
 
 
+@needs.TRITON_3_6
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("headdim", "tile"), REGISTERS, ids=str)
 def test_a_tile_uses_the_tensor_cores_well(compiled, headdim, tile, form):

@@ -69,6 +69,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return found
 
 
+@needs.TRITON_3_6  # Triton 3.9 makes the same code of it with and without maxnreg.
 def test_an_unchanged_attention_passes_and_a_spilling_one_is_regressed(gpuless):
     package = with_attention(gpuless, headdim=64)
     stored = gpuless.run_apart("--kernelperf-update")
