@@ -143,7 +143,7 @@ def _run_side(path: Path) -> Side:
         if _way(known) != _way(measurement):
             left_out.append(f"{measurement.case.label}: a process with another plan is left out")
             continue
-        processes = {each.id: each for each in (*known.processes, *measurement.processes)}
+        processes = {each.origin: each for each in (*known.processes, *measurement.processes)}
         joined = replace(measurement, processes=tuple(processes.values()))
         cases[key] = (joined, recorded.limits)
     return Side(str(path), cases, tuple(left_out))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
+import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -231,7 +233,7 @@ def _measurement(job: Job, taken: Taken, guard: Guard) -> Measurement:
     Put what a timer brought back together with where, when and how well checked it was.
     """
     process = Process(
-        id=uuid.uuid4().hex,
+        id=_of_process(os.getpid()) + uuid.uuid4().hex[:16],
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         environment=_environment(guard.shape.device),
         rounds=taken.rounds,
@@ -246,6 +248,14 @@ def _measurement(job: Job, taken: Taken, guard: Guard) -> Measurement:
         notes=tuple(dict.fromkeys((*guard.notes, *taken.notes))),
         problem=taken.problem,
     )
+
+
+@functools.cache
+def _of_process(pid: int) -> str:
+    """
+    Return what all ids of this process begin with; a forked one has another number, so another.
+    """
+    return uuid.uuid4().hex[:16]
 
 
 def _environment(device: str) -> Environment:

@@ -61,7 +61,8 @@ class Process:
     One process's rounds: the unit of inference.
 
     Attributes:
-        id: Random, unique; two records with the same id are the same measurement.
+        id: Random, unique; two records with the same id are the same measurement. Of its 32 digits
+            the first half is common to all that one operating-system process measured.
         started: UTC, ISO 8601, seconds.
         commit: Revision of the tested project, "" if unknown, "+dirty" appended if changed.
         who: Who recorded it, "" if unknown.
@@ -73,6 +74,14 @@ class Process:
     rounds: tuple[Round, ...]
     commit: str = ""
     who: str = ""
+
+    @property
+    def origin(self) -> str:
+        """
+        The operating-system process: what it measured again is no second witness.
+        """
+        # Other ids, and those of earlier revisions, have nothing in common.
+        return self.id[:16] if len(self.id) == 32 else self.id
 
     def signed(self, commit: str, who: str) -> Process:
         """

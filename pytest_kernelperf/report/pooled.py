@@ -206,7 +206,7 @@ def _joined(group: Sequence[Recorded]) -> Recorded:
     processes: dict[str, Process] = {}
     measurements: list[Measurement] = []
     for measurement in (each.measurement for each in group):
-        new = {p.id: p for p in measurement.processes if p.id not in processes}
+        new = {p.origin: p for p in measurement.processes if p.origin not in processes}
         if new or not measurements:
             measurements.append(measurement)
         processes.update(new)

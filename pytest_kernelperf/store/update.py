@@ -180,12 +180,14 @@ def join_runs(runs: Sequence[Recorded]) -> Joined:
         return Joined(runs[0])
     first = certain[0]
     alike = [run for run in certain if _identity(run.measurement) == _identity(first.measurement)]
+    measured = {p.id: p for run in alike for p in run.measurement.processes}
+    processes = {p.origin: p for p in measured.values()}
     left_out = (
         _counted(len(runs) - len(passed), "failed or invalid"),
         _counted(len(passed) - len(certain), "INCONCLUSIVE"),
         _counted(len(certain) - len(alike), "measured with another plan, method or inputs"),
+        _counted(len(measured) - len(processes), "measured by a process taken already"),
     )
-    processes = {p.id: p for run in alike for p in run.measurement.processes}
     joined = replace(first.measurement, processes=tuple(processes.values()))
     return Joined(
         replace(first, measurement=joined),
@@ -296,10 +298,12 @@ _FORBIDDING_KERNELS = {
 
 def _unchanged(entry: Entry, measured: Reference) -> Decision:
     reference = entry.reference
-    known = {process.id for process in reference.processes}
-    new = [process for process in measured.processes if process.id not in known]
+    known = {process.origin for process in reference.processes}
+    new = [process for process in measured.processes if process.origin not in known]
     if not new:
-        return Decision("kept", "this measurement is in the baseline already")
+        ids = {process.id for process in (*reference.processes, *measured.processes)}
+        what = "process" if len(ids) > len(known) else "measurement"
+        return Decision("kept", f"this {what} is in the baseline already")
     room = COMPLETE_PROCESSES - len(reference.processes)
     if room <= 0 or _plan_of(reference) != _plan_of(measured):
         return Decision("kept", "unchanged; the reference stays", Entry(reference, measured))

@@ -46,6 +46,14 @@ def test_a_slower_second_run_fails_with_its_change_and_interval(kernelperf, five
     assert re.search(r"\+5\.\d\d % \(\+", result.output)
 
 
+def test_one_process_that_measured_five_times_is_one(kernelperf, five) -> None:
+    """All ids of a process begin alike."""
+    result = kernelperf("compare", five("a"), five("b" * 31, 3.36))
+
+    assert 0 == result.exit_code
+    assert "ONE_PROCESS" in result.output
+
+
 def test_the_order_matters(kernelperf, five) -> None:
     result = kernelperf("compare", five("a", 3.36), five("b"))
 

@@ -15,7 +15,7 @@ import pytest
 from pytest_kernelperf import measure as room
 from pytest_kernelperf.errors import SubjectError, TimerUnavailableError
 from pytest_kernelperf.measure import Job, Subject
-from pytest_kernelperf.model import Case, Plan
+from pytest_kernelperf.model import Case, Plan, Process
 
 torch = pytest.importorskip("torch")
 
@@ -40,10 +40,22 @@ def test_a_measurement_is_complete() -> None:
     assert (8, 8) == (found.checks.outputs_checked, found.checks.inputs_checked)
 
 
-def test_two_measurements_are_two_processes() -> None:
-    ids = {room.measure(Subject(len, ("ab",)), [QUICK])[1][0].processes[0].id for _ in range(2)}
+def measured_process() -> Process:
+    return room.measure(Subject(len, ("ab",)), [QUICK])[1][0].processes[0]
 
-    assert 2 == len(ids)
+
+def test_two_measurements_have_ids_of_their_own_and_tell_that_one_process_made_them() -> None:
+    found = [measured_process() for _ in range(2)]
+
+    assert 2 == len({each.id for each in found})
+    assert 1 == len({each.origin for each in found})
+
+
+def test_a_forked_process_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = measured_process()
+    monkeypatch.setattr(room.os, "getpid", lambda: -1)
+
+    assert parent.origin != measured_process().origin
 
 
 def test_what_the_guard_noted_is_in_the_measurement() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from validation_text import cells, run, section
 
-from pytest_kernelperf.model import Checks, Problem
+from pytest_kernelperf.model import Checks, Problem, Recorded
 from pytest_kernelperf.report.validation import render
 
 
@@ -129,6 +129,19 @@ def test_a_run_given_twice_counts_once(record, contest) -> None:
     assert "5" == cells(twice, "Correctness")[0]["outputs"]
     assert "" == section(twice, "Repeatability")
     assert "over the rounds of one process" in section(twice, "Comparison")
+
+
+def test_a_process_that_measured_twice_counts_once(record) -> None:
+    def by(name: str) -> Recorded:
+        found = record()
+        (process,) = found.measurement.processes
+        again = replace(found.measurement, processes=(replace(process, id=name),))
+        return replace(found, measurement=again)
+
+    one, other = "a" * 16, "b" * 16
+    text = render([run(by(one + one), by(one + other), by(other + other))])
+
+    assert "2" == cells(text, "Per call, with 95 % intervals")[0]["processes"]
 
 
 def test_another_plan_is_not_pooled_but_named(record, make) -> None:

@@ -219,6 +219,33 @@ def test_runs_of_one_case_are_joined(make) -> None:
     assert ((), "") == (joined.left_out, joined.contradiction)
 
 
+def by_one_process(make, *tails: str):
+    """
+    Return measurements of one process: their ids begin alike.
+    """
+    return [make.recorded(S.UNCHANGED, name=f"{'0' * 15}a{each * 16}") for each in tails]
+
+
+def test_a_process_that_measured_a_case_several_times_is_joined_once(make) -> None:
+    """Else one process would make a complete baseline: its measurements share what it adds."""
+    joined = join_runs(by_one_process(make, *"12345"))
+
+    assert 1 == len(joined.recorded.measurement.processes)
+    assert ("4 measured by a process taken already",) == joined.left_out
+
+
+def test_a_baseline_is_not_extended_by_a_process_that_it_has(make) -> None:
+    first, again = by_one_process(make, "1", "2")
+    entry = decide_update(first, None, ALL).entry
+
+    for recorded, what in ((first, "measurement"), (again, "process")):
+        decision = decide_update(recorded, entry, ALL)
+
+        assert ("kept", None) == (decision.action, decision.entry)
+        assert f"this {what} is in the baseline already" == decision.sentence
+    assert "extended" == decide_update(make.recorded(S.UNCHANGED, name="b"), entry, ALL).action
+
+
 def test_runs_that_cannot_be_used_are_left_out_and_said(make) -> None:
     good = make.recorded(S.UNCHANGED, name="a")
     failed = make.recorded(S.UNCHANGED, name="b", body_passed=False)
