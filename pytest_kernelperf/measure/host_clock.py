@@ -16,7 +16,13 @@ from typing import Any
 from pytest_kernelperf.measure import tensors
 from pytest_kernelperf.measure.collector import without_collector
 from pytest_kernelperf.measure.guard import Guard
-from pytest_kernelperf.measure.plan import choose_host_plan, shortage
+from pytest_kernelperf.measure.plan import (
+    HOST_CHECKS,
+    HOST_RENEWALS,
+    choose_host_plan,
+    host_total_us,
+    shortage,
+)
 from pytest_kernelperf.measure.rounds import in_turn
 from pytest_kernelperf.measure.subject import Job, Subject, Taken
 from pytest_kernelperf.model import Plan, Problem, Round
@@ -24,8 +30,6 @@ from pytest_kernelperf.model import Plan, Problem, Round
 METHOD = "host-clock"
 #: Warm-up: this long or this many calls, whichever is later, but never longer than the last.
 WARM_UP_US, WARM_UP_CALLS, WARM_UP_MOST_US = 25_000.0, 10, 1_000_000.0
-#: Checked per round: each check costs a call to bring the caches back to where they were.
-CHECKS_PER_ROUND = 4
 #: Readings from which the tick is taken; about 0.2 ms.
 _TICK_READINGS = 2000
 
@@ -85,8 +89,9 @@ def take(
     with without_collector():
         for lane in lanes.values():
             lane.renew()
-        estimate_us = max(_warm_up(lane) for lane in lanes.values()) * len(lanes)
-        plan = choose_host_plan(estimate_us, job=job)
+        estimates, spent = zip(*(_warm_up(lane) for lane in lanes.values()), strict=True)
+        estimate_us, spent_us = max(estimates) * len(lanes), sum(spent)
+        plan = choose_host_plan(estimate_us, job=job, spent_us=spent_us)
         rounds: dict[str, list[Round]] = {name: [] for name in lanes}
         problems: dict[str, Problem] = {}
         for index in range(plan.rounds):
@@ -96,7 +101,8 @@ def take(
                 break
             for name, times_us in times.items():
                 rounds[name].append(Round(times_us=tuple(times_us)))
-    note = shortage(plan, job.case.timer, job)
+    total_us = host_total_us(plan, estimate_us, spent_us)
+    note = shortage(plan, job.case.timer, job, total_us=total_us)
     notes = (note,) if note else ()
     return {
         name: Taken(METHOD, plan, tuple(rounds[name]), notes=notes, problem=problems.get(name))
@@ -114,7 +120,8 @@ def _one_round(
     if index:
         for _, lane in lanes:
             lane.renew()
-            for _ in range(3):  # New memory: page faults and cold caches are not the callable's.
+            # New memory: page faults and cold caches are not the callable's.
+            for _ in range(HOST_RENEWALS):
                 lane.sample_us()
     checked = _checked_samples(plan.samples)
     for sample in range(plan.samples):
@@ -132,13 +139,16 @@ def _checked_samples(samples: int) -> frozenset[int]:
     Return which samples of a round are checked: the first, the last, and some between.
     """
     last = samples - 1
-    count = min(samples, CHECKS_PER_ROUND)
+    count = min(samples, HOST_CHECKS)
     return frozenset(round(last * step / max(1, count - 1)) for step in range(count))
 
 
-def _warm_up(lane: _Lane) -> float:
+def _warm_up(lane: _Lane) -> tuple[float, float]:
     """
-    Call until the callable is warm; return the median of the later half of the calls, microseconds.
+    Call until the callable is warm.
+
+    Returns:
+        The median of the later half of the calls, and the time of all; microseconds.
     """
     times_us: list[float] = []
     spent_us = 0.0
@@ -151,7 +161,7 @@ def _warm_up(lane: _Lane) -> float:
         if len(times_us) >= 10_000:  # A call of a microsecond is warm long before 25 ms are over.
             break
     late = sorted(times_us[len(times_us) // 2 :])
-    return late[len(late) // 2]
+    return late[len(late) // 2], spent_us
 
 
 def probe_clock() -> tuple[float, float]:

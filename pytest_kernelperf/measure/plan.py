@@ -39,6 +39,10 @@ MIN_SAMPLES, MIN_ROUNDS = 10, 3
 #: On a CPU a round lasts about this long, longer where the tail is wanted (P99 needs 368 samples).
 HOST_ROUND_US, HOST_TAIL_ROUND_US = 100_000.0, 400_000.0
 HOST_SAMPLES = (20, 200)
+#: Calls of a CPU's round beside its samples: one after each check, to warm the caches again, and
+#: some on its new memory. (The first round has no new memory; its share pays for the untimed calls
+#: that learned the output.)
+HOST_CHECKS, HOST_RENEWALS = 4, 3
 #: Callables compared side by side: at 10 rounds +2 % is told from equal (docs/verdicts.md).
 SIDE_BY_SIDE_ROUNDS = 10
 #: Samples per round and rounds, by timer and whether the tail is wanted.
@@ -55,12 +59,26 @@ _AMOUNTS = {
 @dataclass(frozen=True)
 class _Amount:
     """
-    Samples per round and rounds, and what one sample costs in microseconds.
+    Samples per round and rounds, and what they cost.
+
+    Attributes:
+        cost_us: Of one sample.
+        beside: Calls of each round that are no samples and cost the same.
+        spent_us: Before the first round.
     """
 
     samples: int
     rounds: int
     cost_us: float
+    beside: int = 0
+    spent_us: float = 0.0
+
+    @property
+    def total_us(self) -> float:
+        """
+        What all of it takes.
+        """
+        return self.spent_us + self.rounds * (self.samples + self.beside) * self.cost_us
 
 
 def choose_plan(
@@ -113,13 +131,14 @@ def choose_plan(
     return Plan(calls, burst, gap_us, amount.samples, amount.rounds, sets)
 
 
-def choose_host_plan(estimate_us: float, *, job: Job) -> Plan:
+def choose_host_plan(estimate_us: float, *, job: Job, spent_us: float = 0.0) -> Plan:
     """
     Return the plan of one job on a CPU: single calls, as many as the callable's time allows.
 
     Args:
         estimate_us: Time of one call.
         job: Explicit wishes, the pinned plan, the time limit.
+        spent_us: Time that the warm-up took of the limit.
     """
     if job.pinned is not None:
         return _with_wishes(job.pinned, job)
@@ -127,13 +146,29 @@ def choose_host_plan(estimate_us: float, *, job: Job) -> Plan:
     round_us /= 2 if job.side_by_side else 1
     fewest, most = HOST_SAMPLES
     samples = max(fewest, min(most, int(round_us / max(estimate_us, 1e-3))))
-    amount = _fitted(_Amount(samples, _default_amount("wall", job)[1], estimate_us), job)
+    rounds = _default_amount("wall", job)[1]
+    beside = HOST_CHECKS + HOST_RENEWALS
+    amount = _fitted(_Amount(samples, rounds, estimate_us, beside, spent_us), job)
     return Plan(1, 1, 0.0, amount.samples, amount.rounds, 1)
 
 
-def shortage(plan: Plan, timer: str, job: Job) -> str | None:
+def host_total_us(plan: Plan, estimate_us: float, spent_us: float) -> float:
+    """
+    Return what a plan takes on a CPU in all.
+    """
+    beside = min(plan.samples, HOST_CHECKS) + HOST_RENEWALS
+    return _Amount(plan.samples, plan.rounds, estimate_us, beside, spent_us).total_us
+
+
+def shortage(plan: Plan, timer: str, job: Job, *, total_us: float = 0.0) -> str | None:
     """
     Return a note if the time limit cut what would have been measured, else None.
+
+    Args:
+        plan: The one chosen.
+        timer: Its timer.
+        job: What was wanted.
+        total_us: What the plan takes, where that is known.
     """
     if job.pinned is not None:
         return None
@@ -148,7 +183,14 @@ def shortage(plan: Plan, timer: str, job: Job) -> str | None:
     if not fewer:
         return None
     limit_s = job.max_time_s or DEFAULT_MAX_TIME_S
-    return f"{' and '.join(fewer)}, to stay near the time limit of {limit_s:g} s; raise max_time"
+    cut = " and ".join(fewer)
+    if total_us > 1e6 * limit_s:
+        return (
+            f"{cut}, the fewest that tell anything: they take about {total_us / 1e6:.2g} s, above "
+            f"the time limit of {limit_s:g} s; a smaller input takes less, and so do samples= and "
+            "rounds="
+        )
+    return f"{cut}, to stay near the time limit of {limit_s:g} s; raise max_time"
 
 
 def _default_amount(timer: str, job: Job) -> tuple[int, int]:
@@ -214,12 +256,13 @@ def _fitted(amount: _Amount, job: Job) -> _Amount:
     limit_us = 1e6 * (job.max_time_s or DEFAULT_MAX_TIME_S)
     rounds = job.rounds or amount.rounds
     samples = job.samples or amount.samples
-    affordable = limit_us / max(amount.cost_us, 1e-3)
-    if job.samples is None and rounds * samples > affordable:
-        samples = min(samples, max(MIN_SAMPLES, int(affordable / rounds)))
-    if job.rounds is None and rounds * samples > affordable:
-        rounds = min(rounds, max(MIN_ROUNDS, int(affordable / samples)))
-    return _Amount(samples, rounds, amount.cost_us)
+    affordable = (limit_us - amount.spent_us) / max(amount.cost_us, 1e-3)
+    beside = amount.beside
+    if job.samples is None and rounds * (samples + beside) > affordable:
+        samples = min(samples, max(MIN_SAMPLES, int(affordable / rounds) - beside))
+    if job.rounds is None and rounds * (samples + beside) > affordable:
+        rounds = min(rounds, max(MIN_ROUNDS, int(affordable / (samples + beside))))
+    return replace(amount, samples=samples, rounds=rounds)
 
 
 def _with_wishes(plan: Plan, job: Job) -> Plan:

@@ -78,6 +78,29 @@ def test_a_slow_callable_gets_fewer_samples(clock: FakeClock) -> None:
     assert "10 instead of 20 samples per round" in found.notes[0]
 
 
+@pytest.mark.parametrize("time_us", [1.0, 500.0, 5e3, 20e3, 50e3, 80e3])
+@pytest.mark.parametrize("limit_s", [5.0, 10.0])
+def test_all_calls_together_stay_within_the_time_limit(
+    clock: FakeClock, time_us: float, limit_s: float
+) -> None:
+    """
+    Those that learn, warm up, check and renew included; ten samples in three rounds fit here.
+    """
+    taken(clock.spending(time_us), job=Job(CASE, max_time_s=limit_s))
+
+    assert clock.now_ns <= 1e9 * limit_s
+
+
+@pytest.mark.parametrize(("time_us", "told"), [(5e5, "about 26 s"), (1e6, "about 52 s")])
+def test_where_the_fewest_samples_take_longer_the_note_says_how_long(
+    clock: FakeClock, time_us: float, told: str
+) -> None:
+    found = taken(clock.spending(time_us), job=Job(CASE, max_time_s=2.0))
+
+    assert f"{told}, above the time limit of 2 s" in found.notes[0]
+    assert float(told.split()[1]) == pytest.approx(clock.now_ns / 1e9, rel=0.05)
+
+
 def test_explicit_samples_and_rounds_are_taken(clock: FakeClock) -> None:
     found = taken(clock.spending(5), job=Job(CASE, samples=7, rounds=2))
 

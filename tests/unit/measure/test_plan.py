@@ -152,7 +152,9 @@ def test_no_plan_overfills_the_queue_or_the_memory(
         (2000.0, {}, (50, 5)),
         (2000.0, {"tail": True}, (200, 5)),
         (20_000.0, {}, (20, 5)),
-        (100_000.0, {}, (10, 5)),
+        (50_000.0, {}, (13, 5)),
+        (100_000.0, {}, (10, 3)),
+        (100_000.0, {"max_time_s": 10}, (13, 5)),
         (1e6, {}, (10, 3)),
         (0.0, {}, (200, 5)),
         (1e6, {"samples": 4, "rounds": 1}, (4, 1)),
@@ -165,6 +167,12 @@ def test_on_a_cpu_the_samples_follow_the_callable(
     made = choose_host_plan(estimate_us, job=Job(CASE, **options))
 
     assert expected == (made.samples, made.rounds)
+
+
+def test_on_a_cpu_the_warm_up_counts_against_the_time_limit() -> None:
+    made = choose_host_plan(20_000.0, job=Job(CASE), spent_us=3e6)
+
+    assert (13, 5) == (made.samples, made.rounds)
 
 
 def test_a_cut_plan_says_what_is_missing() -> None:
