@@ -245,6 +245,7 @@ class KernelPerf(Result):
         """
         Return the result of a named measurement.
         """
+        __tracebackhide__ = True
         if name not in self._calls:
             known = ", ".join(repr(one) for one in self._calls) or "none"
             raise KeyError(f"no measurement is called {name!r}: this test has {known}")

@@ -37,7 +37,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    cure = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(names)}"
+    # `target` is nearer to `targets`, and as often meant for target_us.
+    near = sorted({*near, *(one for one in names if one.startswith(f"{name}_"))})
+    meant = " or ".join(repr(one) for one in near)
+    cure = f"did you mean {meant}?" if near else f"expected one of {', '.join(names)}"
     return f"unknown {kind} {name!r}: {cure}"
 
 

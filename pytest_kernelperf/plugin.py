@@ -6,12 +6,14 @@ Every pytest run of an environment loads this, so it loads nothing heavy.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kernelperf.errors import (
     KernelPerfError,
+    KernelPerfFailure,
     MisreadOutputError,
     OptionsError,
     RevisionError,
@@ -99,6 +101,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         item.stash[MISSING] = missing
         pytest.skip(missing)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """
+    Show what a test did wrong with us as its own affair: its line, our message.
+    """
+    error = call.excinfo.value if call.excinfo else None
+    if not isinstance(error, KernelPerfError):
+        return (yield)
+    from pytest_kernelperf.pytest_reports import hide_our_frames, quote
+
+    if not isinstance(error, KernelPerfFailure):
+        hide_our_frames(item, call)
+    report = yield
+    quote(report, error)
+    return report
 
 
 @pytest.fixture

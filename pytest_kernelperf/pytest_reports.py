@@ -4,11 +4,16 @@ How what we find stands in pytest's own reports.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
 
 from pytest_kernelperf.errors import KernelPerfFailure
+
+_PACKAGE = Path(__file__).parent
 
 
 def report_collection_error(config: pytest.Config, nodeid: str, message: str) -> None:
@@ -40,6 +45,36 @@ def excuse_of(report: pytest.TestReport) -> str:
     if not report.skipped:
         return ""
     return "xfail" if hasattr(report, "wasxfail") else "skip"
+
+
+def hide_our_frames(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """
+    Have pytest show an error of ours at the line of the test that made it.
+    """
+    if call.excinfo is None or item.config.getoption("fulltrace"):
+        return
+    kept: TracebackType | None = None
+    for one in reversed(list(_links(call.excinfo.tb))):
+        path = Path(one.tb_frame.f_code.co_filename)
+        if path == item.path or not path.is_relative_to(_PACKAGE):
+            kept = TracebackType(kept, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    error = call.excinfo.value.with_traceback(kept)
+    call.excinfo = pytest.ExceptionInfo.from_exception(error)
+
+
+def _links(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def quote(report: pytest.TestReport, error: BaseException) -> None:
+    """
+    Have the short summary and JUnit quote an error of ours without its long class name.
+    """
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = str(error)
 
 
 def verdict_repr(

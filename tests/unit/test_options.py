@@ -89,6 +89,7 @@ def test_check_is_kept_as_it_is():
     [
         ({"targetus": 5}, "unknown keyword 'targetus': did you mean 'target_us'?"),
         ({"percentil": 5}, "did you mean 'percentile'?"),
+        ({"target": 5}, "did you mean 'target_us' or 'targets'?"),
         ({"xyzzy": 5}, "unknown keyword 'xyzzy': expected one of bytes, check, deterministic"),
         ({"flops": 0}, "flops: expected a number above 0 or a function, got 0"),
         ({"bytes": "2 MB"}, "bytes: expected a number above 0 or a function, got '2 MB'"),
