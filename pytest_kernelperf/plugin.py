@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
-    Check the marks of the selected tests: a wrong one is an error of that test alone.
+    Check the marks of the selected tests: a wrong one is a collection error of its test.
     """
     wrong = {id(item) for item in items if _marks(item) and not _is_marked_right(item)}
     dropped = []
