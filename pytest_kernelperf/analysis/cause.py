@@ -34,6 +34,8 @@ def explain(measurement: Measurement, reference: Reference) -> str:
     changed = differences(before, after)
     around = list(_surroundings(reference.processes, measurement.processes))
     told = [_code(before, after, changed, measurement.case.timer, is_around=bool(around))]
+    if not any(process.environment.gpu for process in measurement.processes):
+        told = ["Why: not known; nothing is recorded of code that runs on the processor."]
     if around:
         told.append(f"Around it changed: {'; '.join(around)}.")
     elif have_same_code(before, after) and not changed:

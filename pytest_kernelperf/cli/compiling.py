@@ -20,7 +20,7 @@ import msgspec
 
 from pytest_kernelperf.analysis.reasons import ResourceReason
 from pytest_kernelperf.cli.terminal import look
-from pytest_kernelperf.errors import ResourcesUnavailableError
+from pytest_kernelperf.errors import OptionsError, ResourcesUnavailableError
 from pytest_kernelperf.model import FAILING, Case, Compiled, Kernel, Status
 from pytest_kernelperf.report.resources_table import resources_table
 from pytest_kernelperf.store.files import write_bytes
@@ -88,6 +88,7 @@ def resources(
             "no test file below this folder mentions resources=: mark a test "
             "@kernel_perf(resources={}), or name the tests"
         )
+    _refuse_missing(tests)
     options = [f"--kernelperf-baselines={baselines}"] if baselines is not None else []
     outcome = _compile([*options, *chosen], workers or _default_workers())
     if json_file is not None:
@@ -116,6 +117,14 @@ def resources(
     left_out += f", {len(outcome.unread)} NOT readable" if outcome.unread else ""
     click.echo(f"kernelperf: {len(outcome.compiled)} compiled, {failed} failed{left_out}")
     ctx.exit(1 if failed or (strict and left_out) else 0)
+
+
+def _refuse_missing(tests: Sequence[str]) -> None:
+    for test in tests:
+        if not Path(test.partition("::")[0]).exists():
+            raise OptionsError(
+                f"there is no {test.partition('::')[0]}; expected test files, folders or file::test"
+            )
 
 
 def _compile(tests: Sequence[str], workers: int) -> _Outcome:

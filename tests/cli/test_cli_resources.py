@@ -71,6 +71,15 @@ def resources(folder: Path, *words: str, broken: bool = False) -> subprocess.Com
     )
 
 
+def test_a_path_that_is_not_there_is_said_so_in_a_line(tmp_path):
+    done = resources(tmp_path, "test_it.py::test_fill", "nope/test_it.py::test_fill")
+
+    assert 2 == done.returncode
+    expected = "Error: there is no nope/test_it.py; expected test files, folders or file::test\n"
+    assert expected == done.stderr
+    assert not done.stdout
+
+
 def test_a_test_that_fails_before_its_kernel_fails_the_command(tmp_path):
     done = resources(tmp_path, "test_it.py::test_fill", "test_it.py::test_has_a_slip")
 

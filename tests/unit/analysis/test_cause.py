@@ -69,6 +69,21 @@ def test_an_extra_launch_is_named(make):
     assert "kernels per call 1 -> 2; launches copy_kernel now" in text
 
 
+def test_on_a_processor_no_gpu_kernel_is_missed(make):
+    process = make.process("new")
+    process = replace(process, environment=replace(process.environment, gpu=None))
+
+    text = why(make, (), process=process, timer="wall", stored=())
+
+    assert text.startswith(
+        "Why: not known; nothing is recorded of code that runs on the processor."
+    )
+
+
+def test_on_a_gpu_the_missing_kernels_are_said(make):
+    assert why(make, (), stored=()).startswith("Why: not known; no GPU kernels are recorded")
+
+
 def test_the_hosts_part_is_named_where_only_wall_time_grew(make):
     text = why(make, timer="wall")
 
