@@ -140,8 +140,8 @@ def command(folder: Path, number: int) -> list[str]:
     """
     return [
         *("--kernelperf-against", BASE),
-        *("--kernelperf-json", str(folder / f"run{number}.json")),
-        *("--kernelperf-record", str(folder / f"run{number}.run.gz")),
+        f"--kernelperf-json={folder}/run{number}.json",
+        f"--kernelperf-record={folder}/run{number}.run.gz",
         *(f"{_FILE}::test_attention[{seqlen}-{batch}]" for seqlen, batch in shapes_of(number)),
     ]
 

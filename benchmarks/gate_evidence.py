@@ -143,8 +143,8 @@ def record_baseline(folder: Path) -> None:
     arguments = [
         *_where(folder, ["unchanged"]),
         *("--kernelperf-update", "--kernelperf-processes", str(BASELINE_PROCESSES)),
-        *("--kernelperf-baselines", str(folder / "baselines")),
-        *("--kernelperf-record", str(folder / "recording.run.gz")),
+        f"--kernelperf-baselines={folder}/baselines",
+        f"--kernelperf-record={folder}/recording.run.gz",
     ]
     done = run_pytest(arguments, folder)
     if done.status or not (folder / "baselines").is_dir():
@@ -165,8 +165,8 @@ def command(folder: Path, projects: Sequence[str], number: int) -> list[str]:
     return [
         *_where(folder, projects),
         *left_out,
-        *("--kernelperf-json", str(folder / f"run{number}.json")),
-        *("--kernelperf-record", str(folder / f"run{number}.run.gz")),
+        f"--kernelperf-json={folder}/run{number}.json",
+        f"--kernelperf-record={folder}/run{number}.run.gz",
     ]
 
 

@@ -141,7 +141,7 @@ def take(step: Step, project: Path, site: Path) -> bool:
     """
     document = project / "said.json"
     document.unlink(missing_ok=True)
-    extra = ("--kernelperf-json", str(document)) if step.arguments else ()
+    extra = (f"--kernelperf-json={document}",) if step.arguments else ()
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     # Also the dependencies may have come by the path; this repository's own folder must not.
     paths = [str(site), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]

@@ -14,38 +14,38 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kernelperf.errors import MisreadOutputError
+from pytest_kernelperf.errors import MisreadPathError
 
 if TYPE_CHECKING:
     import pytest
 
-#: Options that name a file to write.
-_OUTPUTS = ("--kernelperf-record", "--kernelperf-json")
+#: Options that name a file or folder.
+_PATHS = ("--kernelperf-record", "--kernelperf-json", "--kernelperf-baselines")
 
 
-def check_outputs_apart(config: pytest.Config) -> None:
+def check_paths_apart(config: pytest.Config) -> None:
     """
-    Refuse an output file that led pytest to another ini file: the last run's, outside the project.
+    Refuse a path that led pytest to another ini file, such as the last run's record elsewhere.
 
     Raises:
-        MisreadOutputError: For the first such file.
+        MisreadPathError: For the first such path.
     """
     if config.getoption("inifilename"):
         return
     given = config.invocation_params
     words = shlex.split(os.environ.get("PYTEST_ADDOPTS", "")) + [str(one) for one in given.args]
-    for option, file in pairwise(words):
-        path = Path(os.path.abspath(given.dir / file))
-        if option in _OUTPUTS and path.exists() and not path.is_relative_to(given.dir):
-            raise MisreadOutputError(
-                f"{option} {file}: pytest takes the second word, a file outside of {given.dir}, "
-                f"for a place of tests, and looks there for its ini file: write {option}={file}"
+    for option, value in pairwise(words):
+        path = Path(os.path.abspath(given.dir / value))
+        if option in _PATHS and path.exists() and not path.is_relative_to(given.dir):
+            raise MisreadPathError(
+                f"{option} {value}: pytest takes the second word, outside of {given.dir}, "
+                f"for a place of tests, and looks there for its ini file: write {option}={value}"
             )
 
 
 def joined(words: Iterable[str]) -> list[str]:
     """
-    Return a command line that means the same whether or not its output files are there by now.
+    Return a command line that means the same whether or not its paths exist by now.
     """
     rest = iter(words)
-    return [f"{word}={next(rest, '')}" if word in _OUTPUTS else word for word in rest]
+    return [f"{word}={next(rest, '')}" if word in _PATHS else word for word in rest]

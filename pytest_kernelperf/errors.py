@@ -19,9 +19,9 @@ class OptionsError(KernelPerfError, ValueError):
     """
 
 
-class MisreadOutputError(OptionsError):
+class MisreadPathError(OptionsError):
     """
-    pytest itself has taken an output file for a place of tests, and another ini file for ours.
+    pytest itself has taken an option's path for a place of tests, and another ini file for ours.
     """
 
 

@@ -14,7 +14,7 @@ import pytest
 from pytest_kernelperf.errors import (
     KernelPerfError,
     KernelPerfFailure,
-    MisreadOutputError,
+    MisreadPathError,
     OptionsError,
     RevisionError,
 )
@@ -206,16 +206,16 @@ def _settings(config: pytest.Config) -> Settings:
 
 
 def _register_run(config: pytest.Config, settings: Settings) -> None:
-    from pytest_kernelperf.command_line import check_outputs_apart
+    from pytest_kernelperf.command_line import check_paths_apart
     from pytest_kernelperf.reruns import reruns_configured
     from pytest_kernelperf.session import MeasuringRun
 
     run = MeasuringRun(config, settings)
     try:
         if not run.is_worker:
-            check_outputs_apart(config)
+            check_paths_apart(config)
         run.check_paths()
-    except (MisreadOutputError, RevisionError) as error:
+    except (MisreadPathError, RevisionError) as error:
         pytest.exit(str(error), returncode=2)
     except KernelPerfError as error:
         raise pytest.UsageError(str(error)) from None

@@ -26,7 +26,7 @@ def rerun_command(config: pytest.Config, nodeid: str) -> str:
     for name in _REPEATED:
         given = config.getoption(f"kernelperf_{name.replace('-', '_')}")
         if given:
-            value = "" if given is True else f" {shlex.quote(given)}"
+            value = "" if given is True else f"={shlex.quote(given)}"
             words.append(f"--kernelperf-{name}{value}")
     return f"python -m pytest {' '.join(words)}"
 

@@ -233,7 +233,7 @@ class Course:
     def _start(self, number: int, order: Order, more: tuple[str, ...]) -> processes.FreshPytest:
         record = self._record(number)
         record.parent.mkdir(parents=True, exist_ok=True)
-        arguments = [*_options(), "--kernelperf-record", str(record), *more, *self._tests()]
+        arguments = [*_options(), f"--kernelperf-record={record}", *more, *self._tests()]
 
         def environment(turn: int) -> dict[str, str]:
             return {
@@ -314,7 +314,7 @@ def _tested(tests: tuple[str, ...]) -> Path:
 
 
 def _pinned(folder: Folder) -> tuple[str, ...]:
-    return ("--kernelperf-baselines", str(folder.baselines.absolute()))
+    return (f"--kernelperf-baselines={folder.baselines.absolute()}",)
 
 
 def _options() -> list[str]:

@@ -98,7 +98,7 @@ def test_baselines_lie_where_the_command_line_says(project):
     assert (project.path / "elsewhere/nvidia-scripted/test_it.json").is_file()
     project.times(13.0)
     slower = project.run("--kernelperf", "--kernelperf-baselines", "elsewhere")
-    slower.stdout.fnmatch_lines(["*rerun: *--kernelperf --kernelperf-baselines elsewhere"])
+    slower.stdout.fnmatch_lines(["*rerun: *--kernelperf --kernelperf-baselines=elsewhere"])
 
 
 def test_baselines_lie_under_the_test_files_anchor_wherever_pytest_was_started(project):

@@ -93,7 +93,7 @@ def test_the_command_that_runs_a_test_again_asks_for_what_the_run_was_asked_for(
         *("--kernelperf-rounds", "5", "--kernelperf-max-time", "2"),
     )
 
-    asked = "--kernelperf-timer device,wall --kernelperf-rounds 5 --kernelperf-max-time 2"
+    asked = "--kernelperf-timer=device,wall --kernelperf-rounds=5 --kernelperf-max-time=2"
     result.stdout.fnmatch_lines(
         [f"*rerun: python -m pytest *::test_kernel --kernelperf --kernelperf-strict {asked}"]
     )
