@@ -100,9 +100,13 @@ def rename(old: str, new: str, baselines: Path | None) -> None:
 
     OLD and NEW are two folders, two test files, two tests (file::test) or two keys.
     """
-    moves = selection.rename(Baselines(root_of(baselines)), old, new)
+    store = Baselines(root_of(baselines))
+    moves = selection.rename(store, old, new)
     for before, after in moves:
         click.echo(f"{before.file}::{before.key} -> {after.file}::{after.key} ({before.slug})")
+    lost = selection.lost_tests((after for _, after in moves), _anchor_of(store.root))
+    for why in dict.fromkeys(why for _, why in lost):
+        click.echo(f"kernelperf: warning: {why}, so `kernelperf prune` would remove its baselines")
     click.echo(f"kernelperf: renamed {counted(len(moves), 'entry', 'entries')}")
 
 
@@ -140,17 +144,14 @@ def _is_of(nodeid: str, case: Case) -> bool:
 def _named(entries: Sequence[AnyStored], names: Sequence[str]) -> list[tuple[AnyStored, str]]:
     for name in names:
         if not any(selection.selects(name, stored) for stored in entries):
-            raise OptionsError(
-                f"nothing is called {name!r}; expected a folder, a test file, file::test or a key "
-                f"that `kernelperf show` lists"
-            )
+            cure = selection.nearest(name, entries)
+            raise OptionsError(f"nothing is called {name!r}: {cure}")
     hit = [s for s in entries if any(selection.selects(name, s) for name in names)]
     return [(stored, "named by --tests") for stored in hit]
 
 
 def _lost(entries: Sequence[AnyStored], root: Path) -> list[tuple[AnyStored, str]]:
-    # Test files are relative to the anchor, and the folder of baselines lies in it.
-    anchor = find_folder_anchor(root.absolute().parent)
+    anchor = _anchor_of(root)
     lost = list(selection.lost_tests(entries, anchor))
     files = {stored.file for stored in entries}
     if files and not any((anchor / file).is_file() for file in files):
@@ -159,3 +160,10 @@ def _lost(entries: Sequence[AnyStored], root: Path) -> list[tuple[AnyStored, str
             f"wrong folder, so nothing was removed; name what is to go with --tests"
         )
     return lost
+
+
+def _anchor_of(root: Path) -> Path:
+    """
+    Return what the test files of a folder of baselines are relative to: it lies in their anchor.
+    """
+    return find_folder_anchor(root.absolute().parent)

@@ -31,6 +31,23 @@ def selects(name: str, stored: AnyStored) -> bool:
     return _rest(name, stored) is not None
 
 
+def nearest(name: str, entries: Iterable[AnyStored]) -> str:
+    """
+    Return what to write for a name that no entry has: the one that was meant, if there is one.
+    """
+    import difflib  # only for people who mistyped
+
+    full = sorted({f"{one.file}::{one.key}".rpartition(" | ")[0] for one in entries})
+    meant = [one for one in full if one.endswith(f"::{name}")]
+    near = meant or difflib.get_close_matches(name, full, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return (
+        "expected a folder, a test file or a test, such as tests/test_it.py::test_it[64], relative "
+        "to the folder that the baselines lie in"
+    )
+
+
 def all_entries(baselines: Baselines) -> tuple[AnyStored, ...]:
     """
     Return the entries of all cards, then the kernels of all targets.
@@ -94,10 +111,8 @@ def rename(baselines: Baselines, old: str, new: str) -> tuple[tuple[AnyStored, A
     everything = all_entries(baselines)
     moves = tuple((s, _renamed(s, old, new)) for s in everything if selects(old, s))
     if not moves:
-        raise OptionsError(
-            f"nothing in {baselines.root} is called {old!r}; expected a folder, a test file, "
-            f"file::test or a key that `kernelperf show` lists"
-        )
+        cure = nearest(old, everything)
+        raise OptionsError(f"nothing in {baselines.root} is called {old!r}: {cure}")
     leaving = {_place(before) for before, _ in moves}
     taken = {_place(stored) for stored in everything} - leaving
     arriving = [_place(after) for _, after in moves]

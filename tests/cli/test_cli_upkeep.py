@@ -121,6 +121,17 @@ def test_a_name_that_nothing_has_is_exit_status_2(kernelperf, store, name: str) 
     assert before == stored(store)
 
 
+@pytest.mark.parametrize("name", ["test_attention[16]", f"{FILE}::test_atention[16]"])
+@pytest.mark.parametrize("command", [("prune", "--tests"), ("rename",)])
+def test_a_name_that_lacks_its_file_or_a_letter_is_told_as_it_is(kernelperf, store, name, command):
+    new = [f"{FILE}::test_new"] if command == ("rename",) else []
+
+    result = kernelperf(*command, name, *new)
+
+    assert 2 == result.exit_code
+    assert f"did you mean '{FILE}::test_attention[16]'?" in result.output
+
+
 def test_prune_in_the_wrong_folder_removes_nothing(kernelperf, store, project, tmp_path) -> None:
     moved = tmp_path / "copied" / "baselines"
     moved.parent.mkdir()
@@ -203,6 +214,23 @@ def test_rename_moves_entries_and_loses_none(kernelperf, store, old, new, before
     assert before not in has
     assert after in has
     assert len(had) == len(has)
+
+
+@pytest.mark.parametrize(("new", "warned"), [("test_forwrad", True), ("test_attention_too", False)])
+def test_a_rename_to_a_test_that_is_not_there_is_warned_about(
+    kernelperf, store, project, new, warned
+) -> None:
+    """
+    `prune` removes what has no test.
+    """
+    with (project / FILE).open("a") as file:
+        file.write("\ndef test_attention_too(): pass\n")
+
+    result = kernelperf("rename", f"{FILE}::test_attention", f"{FILE}::{new}")
+
+    warning = f"kernelperf: warning: {FILE} has no {new}, so `kernelperf prune` would remove"
+    assert 0 == result.exit_code
+    assert warned == (warning in result.output)
 
 
 def test_renaming_there_and_back_restores_the_bytes(kernelperf, store) -> None:
