@@ -122,8 +122,7 @@ def _judged(
             Status.INCOMPARABLE,
             ResourceReason.OTHER_COMPILER,
             f"Worse than what another compiler made ({changed}): compile with the stored version, "
-            "or, if it is to stay, remove the stored kernels with kernelperf prune --tests and "
-            "store these.",
+            "or, if it is to stay, --kernelperf-update says how to replace the stored kernels.",
         )
     if worse:
         return Status.REGRESSED, worse[0], f"Against the stored kernels: {changed}."

@@ -6,6 +6,7 @@ Pure: decides on values, touches no file.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -108,25 +109,39 @@ def decide_kernels(
     """
     verdict = compiled.verdict
     assert verdict is not None, "kernels are judged before they are stored"
-    status, obstacle = verdict.status, _FORBIDDING_KERNELS.get(verdict.status)
-    if obstacle is not None:
-        obstacle = f"{status.value} ({verdict.reason}): {obstacle}"
-    if not body_passed:
-        obstacle = _FAILED_BODY
+    status = verdict.status
+    obstacle = _obstacle_of_kernels(compiled.case, verdict) if body_passed else _FAILED_BODY
     if status is Status.UNCHANGED and stored and are_no_worse(stored, compiled.kernels):
         status = Status.IMPROVED
     worse = (
         "REGRESSED; to take these kernels as the new reference add --kernelperf-accept-regressions"
     )
     action, sentence = _decided({status}, obstacle, worse, mode, is_new=stored is None)
-    if action != "unchanged":
-        return Decision(action, sentence)
-    return Decision(
-        "kept",
-        "other machine code, not as good in all that is counted: the stored kernels stay, so that "
-        "small steps can't add up; to take these, remove them with kernelperf prune --tests and "
-        "update again",
-    )
+    if action == "unchanged":
+        return Decision(
+            "kept",
+            "other machine code, not as good in all that is counted: the stored kernels stay, so "
+            f"that small steps can't add up{_how_to_replace(compiled.case)}",
+        )
+    if action == "moved" and verdict.status is Status.UNCHANGED:
+        sentence = "other machine code, no worse in anything that is counted"
+    return Decision(action, sentence)
+
+
+def _obstacle_of_kernels(case: Case, verdict: Verdict) -> str | None:
+    why = _FORBIDDING_KERNELS.get(verdict.status)
+    if why is None:
+        return None
+    way_out = _how_to_replace(case) if verdict.status is Status.INCOMPARABLE else ""
+    return f"{verdict.status.value} ({verdict.reason}): {why}{way_out}"
+
+
+def _how_to_replace(case: Case) -> str:
+    """
+    Return the command that removes stored kernels, and leaves the times of the same test.
+    """
+    name = shlex.quote(f"{case.file}::{case.key}")
+    return f"; if these are to stay: kernelperf prune --tests {name}, and update again"
 
 
 def _decided(
@@ -289,10 +304,7 @@ _FORBIDDING_KERNELS = {
     Status.INVALID: "nothing is stored of kernels that do not compile; mend them first",
     Status.INCONCLUSIVE: "nothing was compiled and read that could be stored",
     Status.MISSED_TARGET: "mend the kernel or raise the limit first",
-    Status.INCOMPARABLE: (
-        "worse than what another compiler made; if that is to stay, remove the stored kernels with "
-        "kernelperf prune --tests and update again"
-    ),
+    Status.INCOMPARABLE: "worse than what another compiler made",
 }
 
 
