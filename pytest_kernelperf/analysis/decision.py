@@ -41,6 +41,7 @@ class Findings:
         reservation: OTHER_CARD or PROVISIONAL, which widened the interval or the margin.
         too_few_agree: One process of the candidate, or a few of several, speak for a change: they
             can't tell a changed kernel from odd processes.
+        some_dissent: Not all of its processes speak for a change.
     """
 
     problem: str | None = None
@@ -54,6 +55,7 @@ class Findings:
     enough_samples: bool = True
     reservation: Reason | None = None
     too_few_agree: bool = False
+    some_dissent: bool = False
 
 
 def decide(found: Findings) -> tuple[Status, str]:
@@ -94,7 +96,14 @@ def _is_faster(found: Findings) -> bool:
 def _blocker(found: Findings) -> Reason | None:
     if not found.enough_samples:
         return Reason.TOO_FEW_SAMPLES
-    return found.excuse or (Reason.ONE_PROCESS if found.too_few_agree else None)
+    return found.excuse or _lacking_witnesses(found)
+
+
+def _lacking_witnesses(found: Findings) -> Reason | None:
+    if found.too_few_agree:
+        return Reason.ONE_PROCESS
+    # Beside other load some processes are slow and some are not; a slower kernel is so in all.
+    return Reason.NOISIER_THAN_BASELINE if found.noisier and found.some_dissent else None
 
 
 def _doubt(found: Findings) -> str | None:
@@ -107,9 +116,10 @@ def _doubt(found: Findings) -> str | None:
         if found.noisier:
             return Reason.NOISIER_THAN_BASELINE.value
         return _reserved(found, Reason.STRADDLES_MARGIN)
-    if found.too_few_agree and _is_faster(found):
+    lacking = _lacking_witnesses(found)
+    if lacking is not None and _is_faster(found):
         # Else a lucky process would become the reference, and every later one a regression.
-        return Reason.ONE_PROCESS.value
+        return lacking.value
     if found.target is TargetResult.INSIDE:
         return Reason.TARGET_IN_INTERVAL.value
     if found.target is TargetResult.UNKNOWN:

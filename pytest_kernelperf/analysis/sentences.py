@@ -133,11 +133,25 @@ def _more_processes(more: int) -> str:
 
 
 def _noisier(story: Story) -> str:
+    if _is_beyond(story):
+        return (
+            f"{_subject(story)} is not decided: it looks changed by more than the margin "
+            f"({_numbers(story)}), but its rounds scatter far more than the baseline's, and only "
+            f"{_who_says_so(story)} say so. Look for other load on the machine, or for a kernel "
+            "that became uneven."
+        )
     return (
         f"{_subject(story)} is not decided: its rounds scatter far more than the baseline's, so "
         f"the interval was widened ({_numbers(story)}). Look for other load on the machine, or for "
         "a kernel that became uneven."
     )
+
+
+def _is_beyond(story: Story) -> bool:
+    if story.change is None or story.margin is None:
+        return False
+    span = story.change.interval
+    return span.low > story.margin or span.high < -story.margin
 
 
 def _clock_moved(story: Story) -> str:

@@ -233,6 +233,7 @@ def _findings(sides: _Sides, row: _Row) -> Findings:
         reservation=_reservation(sides, row.baseline_processes),
         too_few_agree=compared is not None
         and not enough_agree(compared.agreeing, row.candidate_processes),
+        some_dissent=compared is not None and compared.agreeing < row.candidate_processes,
     )
 
 

@@ -243,3 +243,21 @@ def test_a_slowdown_beyond_what_such_noise_takes_is_a_regression() -> None:
 
     assert Status.REGRESSED is verdict.status
     assert 0.05 == verdict.margin
+
+
+@pytest.mark.parametrize("factor", [1.6, 0.6], ids=["slower", "faster"])
+def test_where_rounds_scatter_far_more_than_the_baselines_all_processes_must_agree(factor) -> None:
+    """
+    Four of five were beside other load, wholly or for most rounds; the fifth was left in peace.
+    """
+    usual, changed = LEVEL_US, LEVEL_US * factor
+    loaded = by_rounds(*[changed] * 4, changed * factor)
+    in_peace = by_rounds(changed, *[usual] * 4)
+    slow = Status.REGRESSED if factor > 1 else Status.IMPROVED
+
+    verdict = judged(a_measurement(in_peace, *[loaded] * 4), a_reference(LEVEL_US))
+    all_agree = judged(a_measurement(*[loaded] * 5), a_reference(LEVEL_US))
+
+    assert (Status.INCONCLUSIVE, "NOISIER_THAN_BASELINE") == (verdict.status, verdict.reason)
+    assert "only the 4 of 5 processes that are beyond it say so" in verdict.sentence
+    assert slow is all_agree.status
