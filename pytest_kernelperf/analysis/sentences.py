@@ -306,7 +306,7 @@ def _provisional_note(story: Story) -> str:
     return (
         f"The baseline is provisional ({story.baseline_processes} of at least {MIN_PROCESSES} "
         "processes), so its noise is assumed and the margin is wide; run --kernelperf-update "
-        f"{times} more to complete it."
+        f"{times} more to complete it (a record: --kernelperf-processes {MIN_PROCESSES})."
     )
 
 

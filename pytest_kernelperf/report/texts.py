@@ -20,7 +20,8 @@ _MOST_ALIKE = 3
 _RESERVED = {
     Reason.PROVISIONAL.value: (
         "PROVISIONAL: {count} judged with a wide margin, against baselines of fewer than 3 "
-        "processes; run --kernelperf-update again to complete them."
+        "processes; run --kernelperf-update again to complete them (records: "
+        "--kernelperf-processes 3)."
     ),
     Reason.OTHER_CARD.value: (
         "OTHER_CARD: {count} judged with a wider interval, against baselines of other cards; run "

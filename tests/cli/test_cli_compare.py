@@ -38,6 +38,24 @@ def test_equal_runs_pass(kernelperf, five) -> None:
     assert "kernelperf: 1 judged" == result.output.splitlines()[-1]
 
 
+@pytest.mark.parametrize("level_us", [3.2, 3.7])
+def test_records_of_too_few_processes_are_told_how_to_record_more(
+    kernelperf, make, tmp_path, level_us
+) -> None:
+    """
+    No update completes a record.
+    """
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for path, level in zip(paths, (3.2, level_us), strict=True):
+        writer = RunWriter(path)
+        writer.append(make.recorded(name=path.stem, level_us=level))
+        writer.close(True)
+
+    result = kernelperf("compare", *paths)
+
+    assert "--kernelperf-processes 3)" in result.output.replace("\n", " ").replace("  ", " ")
+
+
 def test_a_slower_second_run_fails_with_its_change_and_interval(kernelperf, five) -> None:
     result = kernelperf("compare", five("a"), five("b", 3.36))
 
