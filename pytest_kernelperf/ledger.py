@@ -157,7 +157,9 @@ class Ledger:
         rest = self._not_run()
         if rest:
             self.warnings.append(f"stopped early, {len(rest)} not measured: {listed(rest)}")
-        if self._settings.strict and self.has_tests and not any(v.judged for v in self.verdicts):
+        # A comparison without a limit has nothing to be judged by, and was made all the same.
+        told = any(v.judged for v in self.verdicts) or self.comparisons
+        if self._settings.strict and self.has_tests and not told:
             self._complain(self._nothing_judged())
         steps = {
             "closing the record": self._close_record,

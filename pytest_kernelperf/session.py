@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -64,6 +65,7 @@ class MeasuringRun:
         self.settings = settings
         self.served = config.stash.get(SERVING, None)
         self.is_worker = hasattr(config, "workerinput") or self.served is not None
+        self._rerun_command = partial(rerun_command, config)
         self.ledger = Ledger(settings, self._rerun_command)
         self._bench: bench.Bench | None = None
         self._gpuless: GpulessBench | None = None
@@ -387,9 +389,6 @@ class MeasuringRun:
         if passed and is_unmeasured and item.get_closest_marker(MARKER) and not may_fail(item):
             return outcome.without_measurement()
         return outcome
-
-    def _rerun_command(self, nodeid: str) -> str:
-        return rerun_command(self.config, nodeid)
 
 
 def _faulthandler_timeout(config: pytest.Config) -> float:

@@ -156,6 +156,19 @@ def test_a_worker_that_judges_nothing_fails_the_run_under_strict(project, args):
     assert result.outlines[-1] == "kernelperf: 0 judged"
 
 
+def test_a_comparison_without_a_limit_is_enough_under_strict(project):
+    project.write(
+        """
+        def test_it(kernelperf):
+            kernelperf.compare({"ours": abs, "theirs": abs}, (-1,), reference="theirs")
+        """
+    )
+
+    result = project.run("--kernelperf", "--kernelperf-strict")
+
+    assert result.ret == pytest.ExitCode.OK
+
+
 def test_a_run_without_any_test_is_left_to_pytest_under_strict(project):
     result = project.run("--kernelperf", "--kernelperf-strict")
 
