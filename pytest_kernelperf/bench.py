@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_kernelperf import compiled
 from pytest_kernelperf.asks import asks_for, choose_l2, choose_timers, refuse_pace, timer_for
 from pytest_kernelperf.comparing import check_same_shape
-from pytest_kernelperf.errors import OptionsError
+from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.model import Case, Compiled, Measurement, Recorded
 from pytest_kernelperf.provenance import read_provenance
 from pytest_kernelperf.work import count_work, held_to
@@ -116,7 +116,9 @@ class Bench:
         """
         Return the identity of a test, which does not depend on where pytest was started.
         """
-        return Place(nodeid, path, _case_file(path), nodeid.split("::", 1)[-1])
+        from pytest_kernelperf.store.anchor import name_below_anchor
+
+        return Place(nodeid, path, name_below_anchor(path), nodeid.split("::", 1)[-1])
 
     def gate(self, path: Path) -> Gate:
         """
@@ -128,6 +130,16 @@ class Bench:
         if root not in self._gates:
             self._gates[root] = Gate(root)
         return self._gates[root]
+
+    def bad_baselines(self, files_by_root: Mapping[Path, list[Path]]) -> Iterator[tuple[Path, str]]:
+        """
+        Yield the folders of baselines in which something can't be read, and what is wrong.
+        """
+        for root, files in files_by_root.items():
+            try:
+                self.gate(files[0]).check_all()
+            except KernelPerfError as error:
+                yield root, str(error)
 
     def judged(self, recorded: Recorded, path: Path) -> Recorded:
         """
@@ -320,35 +332,6 @@ def files_by_root(settings: Settings, test_files: Iterable[Path]) -> dict[Path, 
     for path in sorted(test_files):
         found.setdefault(baselines_root(settings, path), []).append(path)
     return found
-
-
-def refuse_shared_names(root: Path, test_files: Iterable[Path]) -> None:
-    """
-    Refuse test files of several projects that one folder of baselines would take for one file.
-
-    Args:
-        root: The folder of baselines.
-        test_files: Those whose baselines lie in it, each once.
-
-    Raises:
-        OptionsError: For the first two, naming both.
-    """
-    owners: dict[str, Path] = {}
-    for path in test_files:
-        name = _case_file(path)
-        other = owners.setdefault(name, path)
-        if other != path:
-            raise OptionsError(
-                f"{other} and {path} are both {name} to the baselines in {root}, which would join "
-                "their tests: expected one project per folder of baselines: run them apart with a "
-                "folder each, or leave --kernelperf-baselines (kernelperf_baselines) out"
-            )
-
-
-def _case_file(test_file: Path) -> str:
-    from pytest_kernelperf.store.anchor import find_anchor
-
-    return test_file.absolute().relative_to(find_anchor(test_file)).as_posix()
 
 
 def _case(place: Place, name: str, timer: str, l2: str, options: Options, shape: CallShape) -> Case:

@@ -97,11 +97,17 @@ class Ledger:
 
     def begin(self) -> None:
         """
-        Remove an earlier run's document, which one that hangs or crashes would leave as its own.
+        Put an end to an earlier run's files, which one that crashes would leave as its own.
         """
-        document = self._settings.json
-        if document is not None and document.is_file():  # and no device, such as /dev/stdout
-            document.unlink()
+        from pytest_kernelperf.store.files import forget
+
+        try:
+            if self._settings.json is not None:
+                forget(self._settings.json)
+            if self._settings.record is not None:
+                self._opened(self._settings.record)
+        except KernelPerfError as error:
+            self._complain(str(error))
 
     def absorb(self, outcome: Outcome) -> None:
         """

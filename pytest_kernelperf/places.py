@@ -4,6 +4,9 @@ Refuses files and folders that can't serve a run as asked, before any time is sp
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
 from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.settings import Settings
 
@@ -63,3 +66,41 @@ def check_baselines(settings: Settings, *, named: bool) -> str:
     if folder.exists():
         return ""
     return f"warning: kernelperf_baselines: there is no folder {folder}, so nothing has a baseline"
+
+
+def shared_names(
+    files_by_root: Mapping[Path, Sequence[Path]], record: Path | None
+) -> Iterator[tuple[Path, str]]:
+    """
+    Yield what keeps measurements and would take two projects' test files for one, and why.
+
+    Args:
+        files_by_root: Folders of baselines, and the test files whose baselines lie there.
+        record: The run's record, if it has one.
+    """
+    for root, files in files_by_root.items():
+        if twins := _twins(files):
+            yield (
+                root,
+                f"{twins} to the baselines in {root}, which would join their tests: expected one "
+                "project per folder of baselines: run them apart with a folder each, or leave "
+                "--kernelperf-baselines (kernelperf_baselines) out",
+            )
+    twins = _twins(sorted(path for files in files_by_root.values() for path in files))
+    if record is not None and twins:
+        yield record, f"{twins} to a record, which could not tell them apart: run them apart"
+
+
+def _twins(test_files: Iterable[Path]) -> str:
+    """
+    Say which two files have one name below their anchors; "" if there are none.
+    """
+    from pytest_kernelperf.store.anchor import name_below_anchor
+
+    owners: dict[str, Path] = {}
+    for path in test_files:
+        name = name_below_anchor(path)
+        other = owners.setdefault(name, path)
+        if other != path:
+            return f"{other} and {path} are both {name}"
+    return ""

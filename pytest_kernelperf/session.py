@@ -13,7 +13,7 @@ import pytest
 
 from pytest_kernelperf import bench, gpuless, places
 from pytest_kernelperf.bench import Bench
-from pytest_kernelperf.errors import KernelPerfError, KernelPerfFailure, RevisionError
+from pytest_kernelperf.errors import KernelPerfFailure, RevisionError
 from pytest_kernelperf.gpuless import GpulessBench
 from pytest_kernelperf.ledger import Ledger
 from pytest_kernelperf.measure.watchdog import install as install_watchdog
@@ -162,13 +162,13 @@ class MeasuringRun:
             output[_WORKER_KEY] = found
         # Against a revision no baseline is looked at.
         paths = {item.path for item in measured if not self.settings.against}
-        for root, files in bench.files_by_root(self.settings, paths).items():
-            try:
-                bench.refuse_shared_names(root, files)
-                self.bench().gate(files[0]).check_all()
-            except KernelPerfError as error:
-                report_collection_error(config, str(root), str(error))
-                items.clear()
+        by_root = bench.files_by_root(self.settings, paths)
+        for place, wrong in (
+            *places.shared_names(by_root, self.settings.record),
+            *(self.bench().bad_baselines(by_root) if by_root else ()),
+        ):
+            report_collection_error(config, str(place), wrong)
+            items.clear()
 
     def pytest_deselected(self) -> None:
         """

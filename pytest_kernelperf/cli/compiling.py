@@ -137,6 +137,8 @@ def _compile(tests: Sequence[str], workers: int) -> _Outcome:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run.json"
         command = [sys.executable, "-m", "pytest", "--kernelperf", "--kernelperf-compile-only"]
+        # What may not be judged is said here, and fails this command under its own --strict.
+        command += ["-o", "kernelperf_strict=false"]
         command += ["-q", "--no-header", "-rs", "--no-fold-skipped"]
         command += [f"--kernelperf-json={out}", *tests]
         if workers > 1:

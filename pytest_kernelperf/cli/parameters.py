@@ -47,4 +47,9 @@ def root_of(baselines: Path | None, inner: str = "") -> Path:
         inner: A project's folder inside the one around; "" = that one itself.
     """
     here = Path.cwd()
-    return baselines or find_ini(here).baselines or find_folder_anchor(here) / inner / "baselines"
+    named = baselines or find_ini(here).baselines
+    if named:
+        return named
+    anchor = find_folder_anchor(here)
+    # Started in the inner project itself, there is no such folder below.
+    return (anchor / inner if (anchor / inner).is_dir() else anchor) / "baselines"

@@ -15,9 +15,9 @@ from pytest_kernelperf import report
 from pytest_kernelperf.cli.gates import Gates, find_uncompared
 from pytest_kernelperf.cli.parameters import baselines_option, root_of, runs_argument
 from pytest_kernelperf.cli.terminal import echo, say_if_cut_off
-from pytest_kernelperf.errors import OptionsError
+from pytest_kernelperf.errors import KernelPerfError, OptionsError
 from pytest_kernelperf.gate import Gate
-from pytest_kernelperf.model import Case, Recorded, UpdateMode
+from pytest_kernelperf.model import Case, Change, Recorded, UpdateMode
 from pytest_kernelperf.store import selection
 from pytest_kernelperf.store.anchor import find_folder_anchor
 from pytest_kernelperf.store.baselines import Baselines
@@ -55,13 +55,22 @@ def update(
         for record in _with_failures(run):
             by_gate.setdefault(gates.of(run, record), []).append(record)
     mode = UpdateMode(new_only, accept_regressions)
-    done = [gate.update(recorded, mode) for gate, recorded in by_gate.items()]
-    changes = [change for each in done for change in each.changes]
-    echo(report.update_lines(changes))
-    for path in (path for each in done for path in each.written):
-        click.echo(f"wrote {path}")
+    changes: list[Change] = []
+    errors: list[KernelPerfError] = []
+    for gate, recorded in by_gate.items():
+        try:
+            done = gate.update(recorded, mode)
+        except KernelPerfError as error:
+            errors.append(error)
+            continue
+        changes += done.changes
+        echo(report.update_lines(done.changes))
+        for path in done.written:
+            click.echo(f"wrote {path}")
     for run in read:
         say_if_cut_off(run)
+    if errors:
+        raise errors[0] if len(errors) == 1 else KernelPerfError("\n".join(map(str, errors)))
     ctx.exit(1 if any(change.action == "refused" for change in changes) else 0)
 
 
@@ -118,7 +127,8 @@ def _refuse_other_folder(runs: Sequence[Run], gates: Gates) -> None:
     if lost:
         raise OptionsError(
             f"{listed([case.label for case in lost])} had a baseline when recorded and has none "
-            f"here: name the folder that holds it with --baselines, or the one to begin anew in"
+            f"here: name the folder that holds it with --baselines; if it was removed since, this "
+            f"one, to begin anew"
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import struct
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def read_kernel(launch: Launch) -> Kernel:
     compiled = launch.compiled
     try:
         return _read(launch)
-    except (FiguresUnreadableError, ValueError) as error:
+    except (FiguresUnreadableError, ValueError, struct.error) as error:
         raise FiguresUnreadableError(f"kernel {compiled.metadata.name}: {error}") from error
 
 

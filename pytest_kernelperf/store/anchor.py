@@ -27,6 +27,13 @@ def find_anchor(test_file: Path) -> Path:
     return find_folder_anchor(test_file.absolute().parent)
 
 
+def name_below_anchor(test_file: Path) -> str:
+    """
+    Return what a test file is called in baselines and records, with forward slashes.
+    """
+    return test_file.absolute().relative_to(find_anchor(test_file)).as_posix()
+
+
 def find_folder_anchor(folder: Path) -> Path:
     """
     Return the anchor of the test files that lie in a folder.

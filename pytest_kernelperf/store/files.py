@@ -116,6 +116,24 @@ def remove(path: Path, root: Path) -> None:
             folder.rmdir()
 
 
+def forget(path: Path) -> None:
+    """
+    Remove what an earlier run wrote, where a link leads to; a device or a pipe stays.
+
+    Raises:
+        BaselineWriteError: If it can't be.
+    """
+    if _is_special(path):
+        return
+    try:
+        Path(os.path.realpath(path)).unlink(missing_ok=True)
+    except OSError as error:
+        raise BaselineWriteError(
+            f"{path} of an earlier run can't be removed: {error.strerror or error}; "
+            f"remove it, or name another file"
+        ) from error
+
+
 def check_writable(path: Path) -> None:
     """
     Refuse a place where `write_bytes` would fail, without writing there.

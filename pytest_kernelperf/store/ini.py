@@ -57,7 +57,7 @@ class Ini:
         """
         Whether what could not be judged fails.
         """
-        return self.values.get("strict", "").lower() in ("true", "1", "yes", "on")
+        return self.values.get("strict", "").lower() in ("1", "y", "yes", "t", "true", "on")
 
 
 def find_ini(folder: Path) -> Ini:
@@ -98,6 +98,8 @@ def _keys(path: Path, section: tuple[str, ...]) -> Mapping[str, Any] | None:
         table = table.get(name)
         if table is None:
             return None
+        if not isinstance(table, dict):
+            raise OptionsError(f"{path} can't be read: {name} is no table")
     # `[tool.pytest.ini_options]`, or `[tool.pytest]` itself from pytest 9 on.
     return {**table, **table.get("ini_options", {})}
 

@@ -174,7 +174,7 @@ class RunWriter:
             nodeids=dict(nodeids or {}),
         )
         try:
-            if complete or footer.failed or footer.excused:
+            if complete or footer.failed or footer.excused or footer.nodeids:
                 self._write(msgspec.json.encode(footer))
         finally:
             file, self._file = self._file, None

@@ -157,6 +157,23 @@ def test_a_project_inside_the_one_around_has_its_own_baselines(
     assert "REGRESSED" in result.output
 
 
+def test_started_inside_the_inner_project_its_baselines_are_found_too(
+    kernelperf, project, baseline, compared, tmp_path
+) -> None:
+    run = read_run(compared)
+    path = tmp_path / "named.jsonl"
+    writer = RunWriter(path)
+    for each in run.recorded:
+        writer.append(each)
+    name = "tests/perf/test_attention.py::test_attention[8]"
+    writer.close(nodeids={name: f"project/{name}"})
+
+    result = kernelperf("judge", path)
+
+    assert 1 == result.exit_code
+    assert "REGRESSED" in result.output
+
+
 def test_a_json_file_that_cannot_be_written_is_refused(kernelperf, baseline, record, tmp_path):
     result = kernelperf("judge", record("new"), "--json", tmp_path)
 

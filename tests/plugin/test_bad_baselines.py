@@ -131,3 +131,12 @@ def test_two_projects_with_baselines_of_their_own_are_measured_in_one_run(two_pr
     assert result.ret == pytest.ExitCode.OK
     for name in ("left", "right"):
         assert (two_projects.path / name / "baselines/nvidia-scripted/tests/test_k.json").is_file()
+
+
+def test_two_projects_that_a_record_could_not_tell_apart_are_an_error(two_projects):
+    result = two_projects.run(
+        "--kernelperf", "--import-mode=importlib", "--kernelperf-record=run.gz", "left", "right"
+    )
+
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*test_k.py are both tests/test_k.py to a record, *"])

@@ -76,6 +76,31 @@ def test_each_test_is_recorded_before_the_next_one_runs(project):
     assert not (project.path / "run.json").exists()
 
 
+def test_a_crash_in_the_first_test_leaves_no_earlier_record_either(project):
+    """
+    Judged, it would say that this run passed.
+    """
+    project.write()
+    project.run("--kernelperf", "--kernelperf-record", "run.jsonl")
+    project.write("import os\n\ndef test_crash(kernelperf): os._exit(9)")
+
+    project.run_apart("--kernelperf", "--kernelperf-record", "run.jsonl")
+
+    assert not project.read_run().recorded
+    assert not project.read_run().complete
+
+
+def test_of_a_linked_document_the_file_is_removed_and_the_link_stays(project):
+    project.write("import os\n\ndef test_crash(kernelperf): os._exit(9)")
+    (project.path / "real.json").write_text('{"exit_failed": false}')
+    (project.path / "run.json").symlink_to("real.json")
+
+    project.run_apart("--kernelperf", "--kernelperf-json", "run.json")
+
+    assert (project.path / "run.json").is_symlink()
+    assert not (project.path / "real.json").exists()
+
+
 def test_what_was_not_measured_fails_the_json_document_whatever_pytest_says(project):
     """
     Where a second interrupt comes before pytest has noted the first, its status is still 0.

@@ -4,6 +4,7 @@ Kernels that were compiled and can't be read: Triton's own tools read them, and 
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -111,3 +112,10 @@ def test_a_measured_call_without_a_launch_is_told_so(make):
     found = compiled_of(make.measurement(), (), "")
 
     assert found.failure.startswith("No launch of a Triton kernel was seen")
+
+
+def test_a_cubin_that_is_cut_off_is_unreadable(monkeypatch):
+    monkeypatch.setattr(reading, "_read", lambda launch: struct.unpack("<I", b""))
+
+    with pytest.raises(FiguresUnreadableError, match="copy_kernel"):
+        reading.read_kernel(launch())

@@ -35,7 +35,9 @@ def test_the_table_of_pytest_9_is_read(tmp_path: Path) -> None:
     assert find_ini(tmp_path).strict
 
 
-@pytest.mark.parametrize(("word", "strict"), [("true", True), ("1", True), ("false", False)])
+@pytest.mark.parametrize(
+    ("word", "strict"), [("true", True), ("1", True), ("y", True), ("t", True), ("false", False)]
+)
 def test_strict_is_a_word_as_pytest_takes_it(tmp_path: Path, word: str, strict: bool) -> None:
     (tmp_path / "tox.ini").write_text(f"[pytest]\nkernelperf_strict = {word}\n")
 
@@ -58,7 +60,14 @@ def test_an_empty_ini_file_of_pytests_own_ends_the_search(tmp_path: Path) -> Non
     assert find_ini(tmp_path / "below").baselines is None
 
 
-@pytest.mark.parametrize(("name", "text"), [("pyproject.toml", "[tool"), ("tox.ini", "nonsense")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pyproject.toml", "[tool"),
+        ("pyproject.toml", "[tool]\npytest = 3"),
+        ("tox.ini", "nonsense"),
+    ],
+)
 def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
 

@@ -157,6 +157,13 @@ def test_a_footer_says_what_no_record_says_also_of_a_run_that_was_cut_off(
     assert (excused, nodeids) == (run.excused, run.nodeids)
 
 
+def test_a_run_that_was_cut_off_keeps_what_its_tests_were_called(tmp_path: Path) -> None:
+    """Else an update would take them for tests of the project around theirs."""
+    RunWriter(tmp_path / "run.jsonl").close(False, nodeids={"test_x.py::x": "in/test_x.py::x"})
+
+    assert {"test_x.py::x": "in/test_x.py::x"} == read_run(tmp_path / "run.jsonl").nodeids
+
+
 def test_a_footer_with_nothing_to_say_has_no_fields_for_it(tmp_path: Path) -> None:
     """So it reads as it did before there were such fields."""
     RunWriter(tmp_path / "run.jsonl").close()
