@@ -15,7 +15,7 @@ import pytest
 
 from pytest_kernelperf.cli.failing import failing_tests
 from pytest_kernelperf.model import FAILING, Against, Comparison, Problem, Status
-from pytest_kernelperf.store.runs import Run, RunWriter, read_run
+from pytest_kernelperf.store.runs import Run, RunWriter
 
 
 def test_an_unchanged_run_passes(kernelperf, baseline, record) -> None:
@@ -74,127 +74,11 @@ def test_the_json_file_says_the_same(kernelperf, baseline, record, tmp_path: Pat
     assert True is json.loads(text)["exit_failed"]
 
 
-def test_named_baselines_without_a_single_one_are_refused(kernelperf, baseline, record) -> None:
-    result = kernelperf("judge", record("new"), "--baselines", baseline.parent)
-
-    assert 2 == result.exit_code
-    assert "holds no baseline; expected the folder that holds <card>/" in result.output
-
-
-@pytest.mark.parametrize("up", [1, 2, 4])
-def test_a_folder_above_or_below_the_named_baselines_is_refused(
-    kernelperf, project, baseline, record, up
-) -> None:
-    result = kernelperf("judge", record("new"), "--baselines", baseline.parents[up])
-
-    assert 2 == result.exit_code
-    assert "holds no baseline; expected the folder that holds <card>/" in result.output
-    assert f"name {project / 'baselines'}, or begin" in result.output
-
-
-def test_no_folder_of_baselines_is_said(kernelperf, project, record) -> None:
-    result = kernelperf("judge", record("new"))
-
-    assert f"kernelperf: there is no folder {project / 'baselines'}" in result.output
-
-
-def test_what_had_a_baseline_when_recorded_and_has_none_here_fails(
-    kernelperf, baseline, compared, tmp_path
-) -> None:
-    """In the wrong folder all would pass for want of a baseline."""
-    baseline.parents[3].rename(tmp_path / "elsewhere")
-
-    lost = kernelperf("judge", compared, "--json", tmp_path / "judged.json")
-    found = kernelperf("judge", compared, "--baselines", tmp_path / "elsewhere")
-
-    document = json.loads((tmp_path / "judged.json").read_text())
-    assert [1, 1] == [lost.exit_code, found.exit_code]
-    assert document["exit_failed"]
-    assert ["tests/perf/test_attention.py::test_attention[8]"] == document["failed_tests"]
-    assert "test_attention[8] had a baseline when recorded and has none here" in lost.output
-    assert "NO_BASELINE" in lost.output
-    assert "REGRESSED" in found.output
-
-
-def test_the_ini_file_of_the_folder_names_the_baselines(
-    kernelperf, project, baseline, compared
-) -> None:
-    baseline.parents[3].rename(project / "kept")
-    (project / "pyproject.toml").write_text(
-        '[tool.pytest.ini_options]\nkernelperf_baselines = "kept"\n'
-    )
-
-    judged, shown = kernelperf("judge", compared), kernelperf("show")
-
-    assert 1 == judged.exit_code
-    assert "REGRESSED" in judged.output
-    assert "test_attention[8]" in shown.output
-
-
-def test_strict_in_the_ini_file_holds_here_too(kernelperf, project, record) -> None:
-    (project / "pytest.ini").write_text("[pytest]\nkernelperf_strict = true\n")
-
-    assert 1 == kernelperf("judge", record("new")).exit_code
-
-
-def test_a_project_inside_the_one_around_has_its_own_baselines(
-    kernelperf, project, baseline, compared, tmp_path
-) -> None:
-    inner = project / "packages" / "kernels"
-    inner.mkdir(parents=True)
-    baseline.parents[3].rename(inner / "baselines")
-    run = read_run(compared)
-    path = tmp_path / "named.jsonl"
-    writer = RunWriter(path)
-    for each in run.recorded:
-        writer.append(each)
-    name = "tests/perf/test_attention.py::test_attention[8]"
-    writer.close(nodeids={name: f"packages/kernels/{name}"})
-
-    result = kernelperf("judge", path)
-
-    assert 1 == result.exit_code
-    assert "REGRESSED" in result.output
-
-
-def test_started_inside_the_inner_project_its_baselines_are_found_too(
-    kernelperf, project, baseline, compared, tmp_path
-) -> None:
-    run = read_run(compared)
-    path = tmp_path / "named.jsonl"
-    writer = RunWriter(path)
-    for each in run.recorded:
-        writer.append(each)
-    name = "tests/perf/test_attention.py::test_attention[8]"
-    writer.close(nodeids={name: f"project/{name}"})
-
-    result = kernelperf("judge", path)
-
-    assert 1 == result.exit_code
-    assert "REGRESSED" in result.output
-
-
 def test_a_json_file_that_cannot_be_written_is_refused(kernelperf, baseline, record, tmp_path):
     result = kernelperf("judge", record("new"), "--json", tmp_path)
 
     assert 2 == result.exit_code
     assert "is a directory" in result.output
-
-
-def test_other_baselines_can_be_named(kernelperf, project, baseline, record, tmp_path) -> None:
-    (project / "baselines").rename(tmp_path / "kept")
-    run = record("slow", 3.6, processes=3)
-
-    assert 0 == kernelperf("judge", run).exit_code
-    assert 1 == kernelperf("judge", run, "--baselines", tmp_path / "kept").exit_code
-
-
-def test_baselines_are_found_from_a_folder_inside(
-    kernelperf, project, baseline, record, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(project / "tests")
-
-    assert 1 == kernelperf("judge", record("slow", 3.6, processes=3)).exit_code
 
 
 def test_a_cut_off_run_is_judged_as_far_as_it_goes_and_fails(kernelperf, baseline, record) -> None:
@@ -220,16 +104,6 @@ def test_a_test_that_failed_without_a_measurement_fails_the_run(
 
     assert 1 == result.exit_code
     assert "kernelperf: test_x.py::test_broken failed when it was recorded" in result.output
-
-
-def test_baselines_that_are_named_and_not_there_are_exit_status_2(
-    kernelperf, baseline, record
-) -> None:
-    """A slip in the folder's name would pass everything for want of a baseline."""
-    result = kernelperf("judge", record("new"), "--baselines", "baslines")
-
-    assert 2 == result.exit_code
-    assert "'baslines' does not exist" in result.output
 
 
 def test_a_test_that_failed_itself_fails_the_run(kernelperf, baseline, record) -> None:
@@ -338,43 +212,11 @@ def test_a_run_that_is_not_there_is_exit_status_2(kernelperf, tmp_path: Path) ->
     assert "there is no run" in result.output
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"schema_version": 99}', "\x00"])
-def test_an_unreadable_baseline_is_exit_status_2_and_stays(
-    kernelperf, baseline, record, content: str
-) -> None:
-    baseline.write_text(content)
-    result = kernelperf("judge", record("new"))
-
-    assert 2 == result.exit_code
-    assert str(baseline) in result.output
-    assert content == baseline.read_text()
-
-
-def test_a_bad_file_of_another_card_is_found_too(kernelperf, project, baseline, record) -> None:
-    bad = project / "baselines" / "nvidia-h200" / "test_x.json"
-    bad.parent.mkdir()
-    bad.write_text("[]")
-    result = kernelperf("judge", record("new"))
-
-    assert 2 == result.exit_code
-    assert str(bad) in result.output
-
-
 @pytest.mark.parametrize(
     "arguments", [["judge"], ["judge", "x", "--strictly"], ["jugde"], ["update"], ["rename", "x"]]
 )
 def test_wrong_usage_is_exit_status_2(kernelperf, arguments: list[str]) -> None:
     assert 2 == kernelperf(*arguments).exit_code
-
-
-def test_a_card_without_baselines_has_none(kernelperf, baseline, record, make) -> None:
-    environment = make.environment(name="NVIDIA A100-SXM4-80GB")
-    process = replace(make.process("new"), environment=environment)
-    result = kernelperf("judge", record("a100", measurement=make.measurement((process,))))
-
-    assert 0 == result.exit_code
-    assert "NO_BASELINE" in result.output
-    assert "nvidia-h100-80gb-hbm3" in result.output
 
 
 def test_a_comparison_that_was_invalid_fails(kernelperf, make, tmp_path: Path) -> None:
