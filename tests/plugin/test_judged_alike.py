@@ -286,7 +286,7 @@ def test_tests_below_an_anchor_of_their_own_are_told_as_pytest_names_them(slower
     )
 
 
-def test_of_two_tests_of_one_name_below_two_anchors_one_excuse_is_no_excuse_for_both(slower):
+def test_two_tests_of_one_name_below_two_anchors_get_no_record_in_which_one_excuses_both(slower):
     for name, mark in (("known", "@pytest.mark.xfail"), ("unknown", "")):
         folder = slower.project.path / name
         folder.mkdir()
@@ -296,7 +296,11 @@ def test_of_two_tests_of_one_name_below_two_anchors_one_excuse_is_no_excuse_for_
         )
 
     slower.project.write("")
-    result = slower.project.run("--kernelperf", "--import-mode=importlib", *RECORD)
+    result = slower.project.run(
+        "--kernelperf", "--import-mode=importlib", "--kernelperf-json", "run.json"
+    )
+    recorded = slower.project.run("--kernelperf", "--import-mode=importlib", *RECORD)
 
     result.assert_outcomes(xfailed=1, failed=1)
-    assert 1 == slower.project.judge().exit_code
+    recorded.assert_outcomes(errors=1)
+    recorded.stdout.fnmatch_lines(["*are both test_inner.py to a record, *"])
