@@ -100,6 +100,13 @@ class Gate:
         entries = self.baselines.load(slug, measurement.case.file) if slug else {}
         return self._judge(measurement, limits, slug, entries.get(measurement.case.key))
 
+    def has_baseline(self, measurement: Measurement) -> bool:
+        """
+        Return whether something is stored for a measurement's case on its card model.
+        """
+        slug, case = _slug(measurement), measurement.case
+        return bool(slug) and case.key in self.baselines.load(slug, case.file)
+
     def judge_again(self, recorded: Recorded) -> Recorded:
         """
         Return a record with the verdicts that it gets now.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_kernelperf.cli.parameters import root_of
 from pytest_kernelperf.gate import Gate, judge_run
-from pytest_kernelperf.model import Case, Recorded, Status
+from pytest_kernelperf.model import Case, Recorded
 from pytest_kernelperf.store.runs import Run
 
 
@@ -51,6 +51,18 @@ class Gates:
         """
         return judge_run(run, lambda recorded: self.of(run, recorded))
 
+    def uncompared(self, run: Run) -> tuple[Case, ...]:
+        """
+        Return the cases of a run as it was recorded that had a baseline then, and have none now.
+        """
+        return tuple(
+            each.measurement.case
+            for each in run.recorded
+            if each.against is None
+            and _had_one(each)
+            and not self.of(run, each).has_baseline(each.measurement)
+        )
+
     def _at(self, root: Path) -> Gate:
         if root not in self._gates:
             self._gates[root] = Gate(root)
@@ -58,21 +70,5 @@ class Gates:
         return self._gates[root]
 
 
-def find_uncompared(before: Run, after: Run) -> tuple[Case, ...]:
-    """
-    Return the cases that were compared with a baseline once, and now have none.
-
-    Args:
-        before: As recorded.
-        after: The same, judged again.
-    """
-    pairs = zip(before.recorded, after.recorded, strict=True)
-    return tuple(now.measurement.case for was, now in pairs if _had_one(was) and _has_none(now))
-
-
 def _had_one(recorded: Recorded) -> bool:
     return any(each.baseline_us is not None for each in recorded.verdicts)
-
-
-def _has_none(recorded: Recorded) -> bool:
-    return any(each.status is Status.NO_BASELINE for each in recorded.verdicts)

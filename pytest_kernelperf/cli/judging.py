@@ -11,7 +11,7 @@ import click
 
 from pytest_kernelperf import report
 from pytest_kernelperf.cli.failing import Failing, failing_tests
-from pytest_kernelperf.cli.gates import Gates, find_uncompared
+from pytest_kernelperf.cli.gates import Gates
 from pytest_kernelperf.cli.parameters import baselines_option, root_of, runs_argument
 from pytest_kernelperf.cli.terminal import echo, look, rerun_command, say_if_cut_off
 from pytest_kernelperf.errors import OptionsError
@@ -68,7 +68,7 @@ def judge(
     strict = strict or find_ini(Path.cwd()).strict
     failing = FAILING | FAILING_STRICT if strict else FAILING
     failures = [
-        failing_tests(now, failing, find_uncompared(was, now))
+        failing_tests(now, failing, gates.uncompared(was))
         for was, now in zip(read, judged, strict=True)
     ]
     _echo_unseen(judged, failures)

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from pytest_kernelperf import report
-from pytest_kernelperf.cli.gates import Gates, find_uncompared
+from pytest_kernelperf.cli.gates import Gates
 from pytest_kernelperf.cli.parameters import baselines_option, root_of, runs_argument
 from pytest_kernelperf.cli.terminal import echo, say_if_cut_off
 from pytest_kernelperf.errors import KernelPerfError, OptionsError
@@ -123,7 +123,7 @@ def _refuse_other_folder(runs: Sequence[Run], gates: Gates) -> None:
     """
     Refuse to begin new baselines for what has some elsewhere: in the wrong folder all is new.
     """
-    lost = [case for run in runs for case in find_uncompared(run, gates.judge(run))]
+    lost = [case for run in runs for case in gates.uncompared(run)]
     if lost:
         raise OptionsError(
             f"{listed([case.label for case in lost])} had a baseline when recorded and has none "

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -75,38 +76,34 @@ def test_strict_in_the_ini_file_holds_here_too(kernelperf, project, record) -> N
     assert 1 == kernelperf("judge", record("new")).exit_code
 
 
+def named_below(folder: str, run: Path) -> Path:
+    """
+    Return a copy of a run whose tests pytest called by longer names, from a folder further up.
+    """
+    path = run.with_name("named.jsonl")
+    writer = RunWriter(path)
+    for each in read_run(run).recorded:
+        writer.append(each)
+    name = "tests/perf/test_attention.py::test_attention[8]"
+    writer.close(nodeids={name: f"{folder}/{name}"})
+    return path
+
+
 def test_a_project_inside_the_one_around_has_its_own_baselines(
-    kernelperf, project, baseline, compared, tmp_path
+    kernelperf, project, baseline, compared
 ) -> None:
     inner = project / "packages" / "kernels"
     inner.mkdir(parents=True)
     baseline.parents[3].rename(inner / "baselines")
-    run = read_run(compared)
-    path = tmp_path / "named.jsonl"
-    writer = RunWriter(path)
-    for each in run.recorded:
-        writer.append(each)
-    name = "tests/perf/test_attention.py::test_attention[8]"
-    writer.close(nodeids={name: f"packages/kernels/{name}"})
 
-    result = kernelperf("judge", path)
+    result = kernelperf("judge", named_below("packages/kernels", compared))
 
     assert 1 == result.exit_code
     assert "REGRESSED" in result.output
 
 
-def test_started_inside_the_inner_project_its_baselines_are_found_too(
-    kernelperf, project, baseline, compared, tmp_path
-) -> None:
-    run = read_run(compared)
-    path = tmp_path / "named.jsonl"
-    writer = RunWriter(path)
-    for each in run.recorded:
-        writer.append(each)
-    name = "tests/perf/test_attention.py::test_attention[8]"
-    writer.close(nodeids={name: f"project/{name}"})
-
-    result = kernelperf("judge", path)
+def test_started_inside_the_inner_project_its_baselines_are_found_too(kernelperf, compared) -> None:
+    result = kernelperf("judge", named_below("project", compared))
 
     assert 1 == result.exit_code
     assert "REGRESSED" in result.output
