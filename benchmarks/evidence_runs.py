@@ -253,6 +253,7 @@ def verdicts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     return [
         {
+            "file": measurement["file"],
             "shape": shape_of(measurement["test"]),
             "processes": len(measurement["processes"]),
             "card": _card(document, measurement),

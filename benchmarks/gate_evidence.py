@@ -5,7 +5,8 @@ Proves the attention gate on this card: unchanged code stays quiet, real slowdow
 
 Three projects are made in FOLDER: `unchanged`, `slower3` (its kernel walks extra multiply-adds,
 sized by interleaved comparison to 2.75 to 3.25 %, at three shapes over 11 µs) and `slower10`
-(every shape, 10 to 14 %). Each has the same test and the same baseline, of five fresh processes.
+(every shape, 10 to 14 %). Each has the same test and the same baseline, of five fresh processes,
+under a name of its own, by which the one record of all tells them apart.
 Every repetition is one fresh `pytest --kernelperf` over all three, with the default of everything:
 what is undecided is measured in 3, then in 5 fresh processes. While one repetition measures, the
 next one imports.
@@ -30,6 +31,7 @@ from typing import Any
 
 import slowed
 from evidence_runs import (
+    ROOT,
     SELECTED,
     Budget,
     Ended,
@@ -45,13 +47,19 @@ from evidence_runs import (
     verdicts,
 )
 
+sys.path.insert(0, str(ROOT))
+
+from pytest_kernelperf.store.baselines import Baselines
+from pytest_kernelperf.store.selection import all_entries, rename
+
 SHAPES = [(seqlen, batch) for seqlen in (128, 256, 512) for batch in (8, 16, 32)]
 THREE_PERCENT = [(256, 32), (512, 8), (512, 32)]
 #: Project to its shapes, in the order that pytest runs them.
 PROJECTS = {"unchanged": SHAPES, "slower3": THREE_PERCENT, "slower10": SHAPES}
 RANGES = {"slower3": (0.0275, 0.0325), "slower10": (0.10, 0.14)}
 BASELINE_PROCESSES = 5
-_FILE = "tests/perf/test_attention.py"
+#: What lies in the archive beside the summary.
+_ARCHIVED = ("run*.run.gz", "baselines", "*/baselines", "recording.run.gz")
 
 
 def main() -> int:
@@ -75,7 +83,7 @@ def main() -> int:
     runs = (
         run_of(folder, projects, number, one) for number, one in zip(numbers, ended, strict=False)
     )
-    keep(found, runs, folder, ("run*.run.gz", "baselines", "recording.run.gz"), given.tar)
+    keep(found, runs, folder, _ARCHIVED, given.tar)
     show(found)
     return 0
 
@@ -98,9 +106,16 @@ def prepared(folder: Path, projects: Sequence[str]) -> dict[str, Any]:
     if not (folder / "baselines").is_dir():
         record_baseline(folder)
     for project in projects:
-        shutil.copytree(folder / "baselines", folder / project / "baselines", dirs_exist_ok=True)
+        give_baseline(folder, project)
     print(f"sizing {sized - began:.0f} s, baseline {time.monotonic() - sized:.0f} s", flush=True)
     return found
+
+
+def file_of(project: str) -> str:
+    """
+    Return the name of a project's test file, below the project.
+    """
+    return f"tests/perf/test_{project}.py"
 
 
 def make_project(folder: Path, project: str, sizes: Mapping[str, Mapping[str, float]]) -> None:
@@ -117,7 +132,7 @@ def make_project(folder: Path, project: str, sizes: Mapping[str, Mapping[str, fl
             for seqlen, batch in PROJECTS[project]
         }
         text = slow_test(text, folder, steps)
-    (home / _FILE).write_text(text)
+    (home / file_of(project)).write_text(text)
 
 
 def slow_test(text: str, folder: Path, steps: Mapping[tuple[int, int], int]) -> str:
@@ -152,12 +167,24 @@ def record_baseline(folder: Path) -> None:
         raise SystemExit(f"recording failed, exit status {done.status}:\n{done.output}")
 
 
+def give_baseline(folder: Path, project: str) -> None:
+    """
+    Copy the recorded baseline into a project, under the name of the project's test.
+    """
+    root = folder / project / "baselines"
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(folder / "baselines", root)
+    store = Baselines(root)
+    for file in {stored.file for stored in all_entries(store)} - {file_of(project)}:
+        rename(store, file, file_of(project))
+
+
 def command(folder: Path, projects: Sequence[str], number: int) -> list[str]:
     """
     Return pytest's arguments for one repetition.
     """
     left_out = [
-        f"--deselect={project}/{_FILE}::test_attention[{seqlen}-{batch}]"
+        f"--deselect={project}/{file_of(project)}::test_attention[{seqlen}-{batch}]"
         for project in projects
         for seqlen, batch in SHAPES
         if (seqlen, batch) not in PROJECTS[project]
@@ -171,14 +198,13 @@ def command(folder: Path, projects: Sequence[str], number: int) -> list[str]:
 
 
 def _where(folder: Path, projects: Sequence[str]) -> list[str]:
-    # All three tests have one file name, and baselines are kept by it.
-    files = [f"{project}/{_FILE}" for project in projects]
+    files = [f"{project}/{file_of(project)}" for project in projects]
     return ["--import-mode=importlib", "--rootdir", str(folder), *SELECTED, *files]
 
 
 def run_of(folder: Path, projects: Sequence[str], number: int, ended: Ended) -> dict[str, Any]:
     """
-    Return what one repetition brought; with a problem instead of verdicts if some are missing.
+    Return what one repetition brought; with a problem if verdicts or baselines are missing.
     """
     document = folder / f"run{number}.json"
     rows = verdicts(json.loads(document.read_text())) if document.exists() else []
@@ -191,26 +217,26 @@ def run_of(folder: Path, projects: Sequence[str], number: int, ended: Ended) -> 
     }
     if not run["verdicts"]:
         run["problem"] = f"{len(rows)} verdicts, exit status {ended.status}:\n{ended.output}"
-    failed = [row for row in run["verdicts"] if row["project"] == "unchanged"]
-    said = counts(row["status"] for row in failed)
-    print(f"run {number}: {ended.seconds:.1f} s; unchanged: {said or run['problem']}", flush=True)
+    elif bare := [row for row in run["verdicts"] if row["status"] == "NO_BASELINE"]:
+        run["problem"] = f"no baseline: {counts(row['project'] for row in bare)}"
+    unchanged = [row for row in run["verdicts"] if row["project"] == "unchanged"]
+    said = run["problem"] or counts(row["status"] for row in unchanged)
+    print(f"run {number}: {ended.seconds:.1f} s; unchanged: {said}", flush=True)
     return run
 
 
 def named(rows: Sequence[dict[str, Any]], projects: Sequence[str]) -> list[dict[str, Any]]:
     """
-    Return verdicts with their projects, by the order of the tests; none if any is missing.
-
-    A verdict does not name its project: the three projects' tests have one name.
+    Return verdicts with their projects, by their test files; none if any is missing.
     """
     expected = [
-        (project, f"{seqlen}x{batch}")
+        (project, file_of(project), f"{seqlen}x{batch}")
         for project in projects
         for seqlen, batch in PROJECTS[project]
     ]
-    if [row["shape"] for row in rows] != [shape for _, shape in expected]:
+    if [(row["file"], row["shape"]) for row in rows] != [one[1:] for one in expected]:
         return []
-    return [{"project": project, **row} for (project, _), row in zip(expected, rows, strict=True)]
+    return [{"project": one[0], **row} for one, row in zip(expected, rows, strict=True)]
 
 
 def show(found: Mapping[str, Any]) -> None:

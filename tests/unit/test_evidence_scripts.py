@@ -113,16 +113,20 @@ def test_a_slowed_test_chooses_the_chains_before_each_test(tmp_path):
     assert "extra_steps.update({(512, 8): 31})" in text
 
 
-def test_verdicts_get_their_projects_by_the_order_of_the_tests():
-    from gate_evidence import PROJECTS, named
+def test_verdicts_get_their_projects_by_the_files_of_the_tests():
+    from gate_evidence import PROJECTS, file_of, named
 
-    shapes = [f"{s}x{b}" for project in PROJECTS for s, b in PROJECTS[project]]
-    rows = [_row(shape) for shape in shapes]
+    rows = [
+        _row(f"{seqlen}x{batch}", file=file_of(project))
+        for project in PROJECTS
+        for seqlen, batch in PROJECTS[project]
+    ]
 
     projects = [row["project"] for row in named(rows, list(PROJECTS))]
 
     assert ["unchanged"] * 9 + ["slower3"] * 3 + ["slower10"] * 9 == projects
     assert [] == named(rows[1:], list(PROJECTS))
+    assert [] == named([rows[0] | {"file": file_of("slower3")}, *rows[1:]], list(PROJECTS))
 
 
 def test_the_table_counts_verdicts_and_processes():
