@@ -51,6 +51,9 @@ def _code(
     *,
     is_around: bool,
 ) -> str:
+    if not before or not after:
+        # None is "not known", not "none launched": a baseline may be older than their recording.
+        return f"Why: not known; no GPU kernels are recorded {_missing(before, after)}."
     listed = "; ".join(changed)
     same = have_same_code(before, after)
     if same and not changed:
@@ -62,12 +65,16 @@ def _code(
         return f"Why: the machine code changed: {listed or 'in nothing that is counted'}."
     if changed:
         return f"Why: the kernels changed: {listed}."
-    if not before and not after:
-        return "Why: not known; no GPU kernels are recorded on either side."
     return (
         "Why: not known, because the machine code's hash is missing on one side (no Triton kernel, "
         "or a baseline older than hashes); nothing else that is recorded of the kernels differs."
     )
+
+
+def _missing(before: Sequence[Kernel], after: Sequence[Kernel]) -> str:
+    if before or after:
+        return "of this run" if before else "in the baseline"
+    return "on either side"
 
 
 def _not_the_kernel(timer: str, *, is_around: bool) -> str:

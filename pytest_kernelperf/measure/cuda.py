@@ -99,4 +99,4 @@ def _take(
         return take_device(lanes, trials, plan, job, card, progress)
     if job.case.timer == "launch":
         return take_launch(lanes, trials, plan, job, card, progress)
-    return take_wall(lanes, plan, job, card, progress)
+    return take_wall(lanes, trials, plan, job, card, progress)

@@ -18,7 +18,7 @@ from pytest_kernelperf.measure.nvml import nvml_card
 from pytest_kernelperf.measure.records import round_of
 from pytest_kernelperf.measure.rounds import in_turn, run_rounds
 from pytest_kernelperf.measure.subject import Job, Taken
-from pytest_kernelperf.measure.trial import hidden_work, hides_work
+from pytest_kernelperf.measure.trial import Trial, hidden_work, hides_work
 from pytest_kernelperf.model import Plan, Problem, Round
 
 METHOD = "event-sync"
@@ -66,6 +66,7 @@ class _Runner:
 
 def take_wall(
     lanes: Sequence[Lane],
+    trials: Mapping[str, Trial],
     plan: Plan,
     job: Job,
     card: Card,
@@ -82,7 +83,7 @@ def take_wall(
         progress,
     )
     return {
-        name: Taken(METHOD, plan, rounds, problem=problem)
+        name: Taken(METHOD, plan, rounds, trials[name].kernels, problem=problem)
         for name, (rounds, problem) in found.items()
     }
 

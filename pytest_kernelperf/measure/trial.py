@@ -122,13 +122,18 @@ def settle(lane: Lane, card: Card) -> None:
 
 def try_out_alone(lane: Lane, card: Card) -> Trial:
     """
-    Warm a callable up for the wall timer, which captures and blocks nothing, and estimate its time.
+    Warm a callable up for the wall timer, which times plain calls, and estimate its time.
+
+    Its kernels come from a capture that is never replayed. That goes before the warm-up, which
+    gives the allocator back the blocks that a capture makes it free.
     """
     sets = InputSets(lane, card, 1)
+    kernels = _kernels_of(sets)
     warm_up(sets)
     return Trial(
         "event-sync",
         _UNKNOWN_NODES,
+        kernels,
         estimate_us=median(_alone(sets, card).time_us for _ in range(5)),
         footprint_bytes=sets.footprint_bytes,
         copy_bytes=sets.copy_bytes,
@@ -176,6 +181,17 @@ def _capture_one(sets: InputSets) -> Captured:
     sets.restore()
     warm_side_stream(lambda: sets.call(0))
     return capture(sets.call, 1)
+
+
+def _kernels_of(sets: InputSets) -> tuple[Kernel, ...]:
+    """
+    Return the kernels that one call launches; none where it can't be captured.
+    """
+    try:
+        nodes = nodes_of(_capture_one(sets))
+    except CaptureFailedError:
+        return ()
+    return nodes.kernels if nodes is not None else ()
 
 
 def _with_graph(lane: Lane, sets: InputSets, card: Card, captured: Captured) -> Trial:

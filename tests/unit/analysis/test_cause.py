@@ -84,6 +84,14 @@ def test_on_a_gpu_the_missing_kernels_are_said(make):
     assert why(make, (), stored=()).startswith("Why: not known; no GPU kernels are recorded")
 
 
+def test_kernels_that_only_one_side_knows_are_no_change_of_them(make):
+    before = why(make, timer="wall", stored=())
+    after = why(make, (), timer="wall")
+
+    assert before.startswith("Why: not known; no GPU kernels are recorded in the baseline.")
+    assert after.startswith("Why: not known; no GPU kernels are recorded of this run.")
+
+
 def test_the_hosts_part_is_named_where_only_wall_time_grew(make):
     text = why(make, timer="wall")
 

@@ -26,7 +26,7 @@ from pytest_kernelperf.measure.kernel_profile import ProfilerUnavailableError  #
 from pytest_kernelperf.measure.nvml import nvml_card  # noqa: E402
 from pytest_kernelperf.measure.records import KernelRecord  # noqa: E402
 from pytest_kernelperf.measure.subject import Job, Subject, Taken  # noqa: E402
-from pytest_kernelperf.model import Case  # noqa: E402
+from pytest_kernelperf.model import Case, Kernel  # noqa: E402
 
 #: What an event pair reads beside the work in it, as on the real device.
 EVENT_US = 1.5
@@ -200,7 +200,8 @@ def _capture(sim: Simulation, call: Callable[[int], Any], calls: int) -> Capture
 
 
 def _nodes_of(captured: Captured) -> Nodes:
-    return Nodes(len(captured.graph._work), ())
+    work = captured.graph._work
+    return Nodes(len(work), tuple(Kernel(name) for name, _ in work))
 
 
 class Profile:

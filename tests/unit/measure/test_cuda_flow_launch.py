@@ -80,3 +80,42 @@ def test_the_wall_timer_times_one_call_at_a_time(simulation):
     assert ("event-sync", 2) == (taken.method, len(taken.rounds))
     assert (3.0 + EVENT_US,) * 4 == pytest.approx(taken.rounds[0].times_us)
     assert () == taken.rounds[0].slack_us
+
+
+@pytest.mark.parametrize("timer", ["device", "launch", "wall"])
+def test_every_timer_learns_which_kernels_one_call_launches(simulation, timer):
+    def fn(x: Any) -> Any:
+        simulation.work("add", 3.0)
+        simulation.work("copy", 1.0)
+        return x + 1
+
+    taken = take(Subject(fn, (torch.arange(8.0),)), job(timer))
+
+    assert ["add", "copy"] == [kernel.name for kernel in taken.kernels]
+
+
+def test_the_wall_timer_captures_one_call_before_its_warm_up_and_none_later(simulation):
+    captured: list[bool] = []
+
+    def fn(x: Any) -> Any:
+        captured.append(simulation.capturing is not None)
+        simulation.work("add", 3.0)
+        return x + 1
+
+    take(Subject(fn, (torch.arange(8.0),)), job("wall"))
+
+    assert 1 == sum(captured)
+    # Two calls of the guard and one on the capturing stream come first.
+    assert 3 == captured.index(True)
+
+
+def test_the_wall_timer_times_a_callable_that_can_not_be_captured_as_any_other(simulation):
+    def fn(x: Any) -> Any:
+        simulation.work("add", 3.0)
+        torch.cuda.synchronize()
+        return x + 1
+
+    taken = take(Subject(fn, (torch.arange(8.0),)), job("wall"))
+
+    assert ((), (), None) == (taken.kernels, taken.notes, taken.problem)
+    assert (3.0 + EVENT_US,) * 4 == pytest.approx(taken.rounds[0].times_us)
