@@ -110,10 +110,24 @@ def explained_by_clocks(seen: Circumstances) -> float:
     A kernel bound by one clock slows by that clock's ratio, one bound by both by something between
     the two: so by the larger at most.
     """
+    return _explained(seen, CLOCK_GRAIN)
+
+
+def explained_alone(process: Process, baseline: Sequence[Process]) -> float:
+    """
+    Return how much of one process's slowdown its own fallen clocks explain, on log scale.
+
+    What its canary may be off by is not added: it takes three processes to call a kernel slower,
+    and that many errors are not on one side.
+    """
+    return _explained(gather([process], baseline), 0.0)
+
+
+def _explained(seen: Circumstances, error: float) -> float:
     core = clock_drop(seen)
     memory = _drop(seen.memory_mhz, seen.baseline_memory_mhz)
     return max(
-        (core + CLOCK_GRAIN) * seen.follows if core >= CLOCK_GRAIN else 0.0,
+        (core + error) * seen.follows if core >= CLOCK_GRAIN else 0.0,
         memory if memory >= _MEMORY_CLOCK_GRAIN else 0.0,
     )
 

@@ -34,6 +34,7 @@ class Story:
         candidate_processes: With at least one kept sample.
         beyond: What a process must lie off by to speak for the change.
         agreeing: Those of them that do, alone and with most of their rounds.
+        slowed_by_clock: Those that would, were it not for their own fallen clocks.
         samples: Kept, of all rounds.
     """
 
@@ -58,6 +59,7 @@ class Story:
     candidate_processes: int = 0
     beyond: float | None = None
     agreeing: int = 0
+    slowed_by_clock: int = 0
     other_card: bool = False
     other_shares: bool = False
     samples: int = 0
@@ -155,10 +157,17 @@ def _is_beyond(story: Story) -> bool:
 
 
 def _clock_moved(story: Story) -> str:
+    if explained_by_clocks(story.seen or Circumstances()):
+        where = f"so was the clock: {_clocks(story)}, which explains up to {_clock_share(story)}"
+    else:
+        where = (
+            f"in {story.slowed_by_clock} of {story.candidate_processes} processes so was the "
+            "clock, by enough to explain theirs, and the others are too few to call the kernel "
+            f"slower (means over all: {_clocks(story)})"
+        )
     return (
-        f"{_subject(story)} is slower ({_numbers(story)}), but so was the clock: {_clocks(story)}, "
-        f"which explains up to {_clock_share(story)}. The kernel is not blamed; let the card rest, "
-        "or compare at equal clocks."
+        f"{_subject(story)} is slower ({_numbers(story)}), but {where}. The kernel is not blamed; "
+        "let the card rest, or compare at equal clocks."
     )
 
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pytest_kernelperf.analysis.change import ChangeEstimate, estimate_change
 from pytest_kernelperf.analysis.comparability import Difference, find_difference
 from pytest_kernelperf.analysis.decision import Findings, TargetResult, decide
-from pytest_kernelperf.analysis.evidence import Circumstances, excuse, gather
+from pytest_kernelperf.analysis.evidence import Circumstances, excuse, explained_alone, gather
 from pytest_kernelperf.analysis.intervals import enclosing_interval_us, pooled_us
 from pytest_kernelperf.analysis.looks import enough_agree
 from pytest_kernelperf.analysis.margins import (
@@ -35,7 +35,7 @@ from pytest_kernelperf.analysis.percentiles import MEDIAN, gives
 from pytest_kernelperf.analysis.reasons import Reason
 from pytest_kernelperf.analysis.roofline import roofline
 from pytest_kernelperf.analysis.sentences import Story, tell
-from pytest_kernelperf.analysis.witnesses import agreeing
+from pytest_kernelperf.analysis.witnesses import agreeing, clocks_excuse
 from pytest_kernelperf.model import (
     Entry,
     Interval,
@@ -87,6 +87,7 @@ class _Compared:
         beyond: What a process must lie off by to speak for the change: the margin, or the larger
             one that noise beyond the margin's upper bound would take.
         agreeing: Candidate processes that do, alone and with most of their rounds.
+        slowed_by_clock: Those that would, were it not for their own fallen clocks.
     """
 
     change: ChangeEstimate
@@ -97,6 +98,7 @@ class _Compared:
     settled_by: int | None
     beyond: float
     agreeing: int
+    slowed_by_clock: int
     excuse: Reason | None
 
 
@@ -261,6 +263,7 @@ def _story(sides: _Sides, row: _Row, status: Status, reason: str) -> Story:
         candidate_processes=row.candidate_processes,
         beyond=compared.beyond if compared else None,
         agreeing=compared.agreeing if compared else 0,
+        slowed_by_clock=compared.slowed_by_clock if compared else 0,
         other_card=sides.other_card,
         other_shares=sides.other_shares,
         samples=len(sides.pooled_us),
@@ -295,6 +298,10 @@ def _compare(
     supported = supported_margin(baseline, parts)
     # A margin that was cut to its upper bound is one that unchanged processes pass by themselves.
     beyond = max(margin, supported) if asked is None else margin
+    is_slower = change.interval.low > margin
+    explained = _explained_alone(sides) if is_slower else ()
+    slow = agreeing(candidate, baseline_us, change.relative, beyond)
+    agree = agreeing(candidate, baseline_us, change.relative, beyond, explained)
     return _Compared(
         change=change,
         baseline_us=baseline_us,
@@ -303,8 +310,21 @@ def _compare(
         detectable=detectable_slowdown(baseline, parts, margin),
         settled_by=settled_by(change.relative, margin, len(candidate), baseline, parts),
         beyond=beyond,
-        agreeing=agreeing(candidate, baseline_us, change.relative, beyond),
-        excuse=excuse(sides.seen, change.interval.low, margin),
+        agreeing=agree,
+        slowed_by_clock=slow - agree,
+        excuse=excuse(sides.seen, change.interval.low, margin)
+        or clocks_excuse(agree, slow, len(candidate)),
+    )
+
+
+def _explained_alone(sides: _Sides) -> tuple[float, ...]:
+    """
+    Return what each candidate process's own clock explains, of those with a kept sample.
+    """
+    return tuple(
+        explained_alone(each, sides.baseline)
+        for each in sides.measurement.processes
+        if any(taken.times_us for taken in each.rounds)
     )
 
 

