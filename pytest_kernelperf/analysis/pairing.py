@@ -30,7 +30,9 @@ from pytest_kernelperf.analysis.noise import (
     columns,
     time_us_of,
 )
+from pytest_kernelperf.analysis.percentiles import Floats
 from pytest_kernelperf.analysis.reasons import Reason
+from pytest_kernelperf.analysis.scatter import mixed
 from pytest_kernelperf.analysis.sentences import Story, tell
 from pytest_kernelperf.analysis.verdicts import judge, judged_percentiles
 from pytest_kernelperf.model import (
@@ -46,6 +48,9 @@ from pytest_kernelperf.units import counted, format_percent, format_percentile, 
 
 #: Fewer pairs than this say REGRESSED to nobody: one odd process would.
 MIN_PAIRS = 3
+# Pairs that scatter this improbably more than the prior has it are believed alone: mixed with a
+# prior a tenth as wide, one unchanged version in seven would be REGRESSED beside other load.
+_PRIOR_FAILS_P = 0.1
 # A conclusive verdict in 95 % of unchanged runs takes this many standard errors (docs/verdicts.md).
 _STANDARD_ERRORS = 3.9
 _HEADS = {
@@ -133,19 +138,30 @@ def estimate_pairs(
         prior: Variance of one process's mean; a pair's difference has twice that.
 
     Returns:
-        The change with its 95 % interval (Student's t over the pairs, the variance moderated), and
-        the standard error of its log.
+        The change with its 95 % interval (Student's t over the pairs, the variance moderated where
+        the pairs bear the prior out), and the standard error of its log.
     """
     differences = np.array([b.mean - a.mean for a, b in zip(before, after, strict=True)])
-    df = differences.size - 1
-    squares = float(np.square(differences - differences.mean()).sum())
-    total = prior.df + df
-    variance = max((prior.df * 2 * prior.variance + squares) / total, 2 * VARIANCE_FLOOR)
-    error = math.sqrt(variance / differences.size)
-    width = float(special.stdtrit(total, 1 - TAIL_PROBABILITY)) * error
+    scatter = _scatter(differences, Prior(2 * prior.variance, prior.df))
+    error = math.sqrt(scatter.variance / differences.size)
+    width = float(special.stdtrit(scatter.df, 1 - TAIL_PROBABILITY)) * error
     center = float(differences.mean())
     interval = Interval(math.expm1(center - width), math.expm1(center + width))
     return ChangeEstimate(math.expm1(center), interval), error
+
+
+def _scatter(differences: Floats, prior: Prior) -> Prior:
+    """
+    Return the variance of one pair's difference: mixed with the prior, unless they contradict it.
+    """
+    df = differences.size - 1
+    if not df:
+        return prior
+    own = Prior(float(differences.var(ddof=1)), df)
+    if special.fdtrc(df, prior.df, own.variance / prior.variance) < _PRIOR_FAILS_P:
+        return own
+    found = mixed(prior, own)
+    return replace(found, variance=max(found.variance, 2 * VARIANCE_FLOOR))
 
 
 def _verdict(
