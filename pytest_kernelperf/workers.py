@@ -41,7 +41,7 @@ _FAREWELL_S = 10.0
 #: How much of a worker's output is looked at for its last words.
 _TAIL_BYTES = 20_000
 #: pytest's own refusal, below a usage that fills the screen; compilers write such lines too.
-_REFUSED = re.compile(r"(?:pytest|__main__\.py|\S+ -m pytest): error: (.*)")
+_REFUSED = re.compile(r"(?:pytest(?:\.main\(\))?|__main__\.py|\S+ -m pytest): error: (.*)")
 #: What starts the line that says why a process failed, best first.
 _TELLING = ("kernelperf: ", "E  ", "ERROR", "Fatal Python error")
 

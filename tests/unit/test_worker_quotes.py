@@ -60,6 +60,7 @@ def test_many_processes_start_a_few_at_once(monkeypatch: pytest.MonkeyPatch):
         ("ERROR: not found: a.py\n", "ERROR: not found: a.py"),
         ("usage: x\npytest: error: unrecognized arguments: --y\n  inifile: z", "unrecognized"),
         ("usage: x\n__main__.py: error: unrecognized arguments: --y\n  inifile", "unrecognized"),
+        ("ERROR: usage: pytest.main()\npytest.main(): error: unrecognized: --y\n", "unrecogn"),
         ("nvcc: error: unused flag\nE  CUDA out of memory\n", "CUDA out of memory"),
         ("a.cu: error: harmless\nFatal Python error: Segmentation fault\n", "Fatal Python error"),
         ("Fatal Python error: Segmentation fault\n\nThread 1:\n", "Fatal Python error: Segm"),
