@@ -20,11 +20,10 @@ _INI_KEYWORDS = ("timer", "l2", "pace", "percentiles", "max_regression", "rounds
 _OPTION_KEYWORDS = ("timer", "rounds", "max_time")
 #: Settings of the run that are numbers and no keywords.
 _OWN = ("processes", "budget")
+#: Options that take a value.
+_VALUED = ("baselines", "record", "json", "against", *_OPTION_KEYWORDS, *_OWN)
 #: What does nothing in a run that does not measure.
-_IDLE = (
-    *("strict", "compile_only", "baselines", "record", "json", "rounds", "timer", "max_time"),
-    *("against", *_OWN),
-)
+_IDLE = ("strict", "compile_only", *_VALUED)
 #: Keywords whose text form is numbers, or percentile=number pairs.
 _NUMERIC = frozenset({"percentiles", "max_regression", "rounds", "max_time"})
 
@@ -183,6 +182,9 @@ def _refuse_idle_options(option: Callable[[str], Any], *, measuring: bool) -> No
     """
     Raise for options that would do nothing: an accepted option that does nothing is a lie.
     """
+    for name in _VALUED:
+        if option(name) == "":  # "$BASE" where that is not set: another gate than was asked for.
+            raise OptionsError(f"{_spelled(name)}: expected a value, got ''")
     if option("update") and option("update_new"):
         raise OptionsError(
             "--kernelperf-update and --kernelperf-update-new: expected one of them, got both"
@@ -195,13 +197,15 @@ def _refuse_idle_options(option: Callable[[str], Any], *, measuring: bool) -> No
     for name in ("update", "update_new", "baselines", "compile_only"):
         if option("against") and option(name):
             raise OptionsError(
-                f"--kernelperf-{name.replace('_', '-')}: --kernelperf-against compares times with "
-                "a revision's and neither reads nor writes baselines: leave one of them out"
+                f"{_spelled(name)}: --kernelperf-against compares times with a revision's and "
+                "neither reads nor writes baselines: leave one of them out"
             )
     if measuring:
         return
     for name in _IDLE:
         if option(name):
-            raise OptionsError(
-                f"--kernelperf-{name.replace('_', '-')} does nothing without --kernelperf: add it"
-            )
+            raise OptionsError(f"{_spelled(name)} does nothing without --kernelperf: add it")
+
+
+def _spelled(name: str) -> str:
+    return f"--kernelperf-{name.replace('_', '-')}"

@@ -184,6 +184,8 @@ def test_an_update_implies_measuring():
         ({"strict": True}, "--kernelperf-strict does nothing without --kernelperf: add it"),
         ({"max_time": "3"}, "--kernelperf-max-time does nothing without --kernelperf"),
         ({"record": "run"}, "--kernelperf-record does nothing without --kernelperf"),
+        ({"measure": True, "against": ""}, "--kernelperf-against: expected a value, got ''"),
+        ({"measure": True, "max_time": ""}, "--kernelperf-max-time: expected a value, got ''"),
         ({"measure": True, "rounds": "0"}, "--kernelperf-rounds: expected a whole number"),
         ({"measure": True, "rounds": "many"}, "--kernelperf-rounds: expected numbers, got 'many'"),
         ({"measure": True, "timer": "cuda"}, "--kernelperf-timer: unknown timer 'cuda'"),
