@@ -22,7 +22,6 @@ from pytest_kernelperf.model import (
     Process,
     Recorded,
     Reference,
-    Status,
     UpdateMode,
     UpdateReport,
     Verdict,
@@ -224,12 +223,14 @@ class Gate:
     def _judge(
         self, measurement: Measurement, limits: Limits, slug: str, entry: Entry | None
     ) -> tuple[Verdict, ...]:
-        from pytest_kernelperf.analysis import judge
+        from pytest_kernelperf.analysis import explained, judge
 
         case = measurement.case
         hints = self.baselines.elsewhere(slug, case) if slug and entry is None else []
         verdicts = judge(measurement, entry, limits, self._noise_of(slug), elsewhere=hints)
-        return tuple(_explained(verdict, measurement, entry) for verdict in verdicts)
+        if entry is None:
+            return verdicts
+        return tuple(explained(each, measurement, entry.reference) for each in verdicts)
 
     def _noise_of(self, slug: str) -> Noise:
         # Once: while a run updates its own baselines, all its verdicts share one prior.
@@ -254,15 +255,6 @@ def judge_run(run: Run, gate_for: Callable[[Recorded], Gate]) -> Run:
         comparisons=tuple(map(judge_again, run.comparisons)),
         independences=tuple(map(contrast_again, run.independences)),
     )
-
-
-def _explained(verdict: Verdict, measurement: Measurement, entry: Entry | None) -> Verdict:
-    from pytest_kernelperf.analysis import explain
-
-    if verdict.status is not Status.REGRESSED or entry is None:
-        return verdict
-    why = explain(measurement, entry.reference)
-    return replace(verdict, sentence=f"{verdict.sentence}\n  {why}")
 
 
 def _joined_error(errors: Sequence[KernelPerfError], written: Sequence[str]) -> KernelPerfError:

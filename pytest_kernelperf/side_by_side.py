@@ -80,7 +80,7 @@ def compare_sides(before: Side, after: Side) -> SideBySide:
     Raises:
         OptionsError: If the sides were measured on different card models, or share no case.
     """
-    from pytest_kernelperf.analysis import judge, noise_from
+    from pytest_kernelperf.analysis import explained, judge, noise_from
 
     models = [{key[0] for key in side.cases} for side in (before, after)]
     if not models[0] & models[1]:
@@ -110,7 +110,8 @@ def compare_sides(before: Side, after: Side) -> SideBySide:
         measurement, limits = after.cases[key]
         # A target says nothing about the other side.
         asked = replace(limits, targets_us={})
-        verdicts.extend(judge(measurement, Entry(references[key]), asked, noises[key[0]]))
+        found = judge(measurement, Entry(references[key]), asked, noises[key[0]])
+        verdicts.extend(explained(each, measurement, references[key]) for each in found)
     return SideBySide(tuple(verdicts), _alone(before, after.cases), _alone(after, before.cases))
 
 

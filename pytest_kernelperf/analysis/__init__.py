@@ -3,7 +3,7 @@ Turns samples into intervals and one verdict; pure: no torch, clock, files, pyte
 """
 
 from pytest_kernelperf.analysis.against import judge_against
-from pytest_kernelperf.analysis.cause import explain
+from pytest_kernelperf.analysis.cause import explain, explained
 from pytest_kernelperf.analysis.comparison import compare, judge_again
 from pytest_kernelperf.analysis.independence import contrast_again, contrast_inputs
 from pytest_kernelperf.analysis.intervals import interval_us
@@ -24,6 +24,7 @@ __all__ = [
     "contrast_again",
     "contrast_inputs",
     "explain",
+    "explained",
     "interval_us",
     "judge",
     "judge_again",

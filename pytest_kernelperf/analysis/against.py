@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pytest_kernelperf.analysis.cause import explain
+from pytest_kernelperf.analysis.cause import explained
 from pytest_kernelperf.analysis.comparability import find_difference
 from pytest_kernelperf.analysis.noise import Noise
 from pytest_kernelperf.analysis.pairing import judge_pair
@@ -48,10 +48,8 @@ def _with_difference(
     reference = Reference(
         before.plan, before.method, before.case.inputs, before.processes, before.kernels
     )
-    if verdict.status is Status.REGRESSED:
-        return replace(verdict, sentence=f"{verdict.sentence}\n  {explain(after, reference)}")
     if verdict.status is not Status.INCOMPARABLE:
-        return verdict
+        return explained(verdict, after, reference)
     found = find_difference(after, reference)
     assert found is not None
     return replace(

@@ -5,10 +5,19 @@ Says what is known of why a case became slower: other machine code, another laun
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from statistics import median
 
 from pytest_kernelperf.analysis.kernels import differences, have_same_code
-from pytest_kernelperf.model import Environment, Kernel, Measurement, Process, Reference
+from pytest_kernelperf.model import (
+    Environment,
+    Kernel,
+    Measurement,
+    Process,
+    Reference,
+    Status,
+    Verdict,
+)
 
 #: Of a card, what changes times without changing the code: field to its name in a sentence.
 _CARD = {
@@ -20,6 +29,16 @@ _CARD = {
 }
 #: A median clock that moved by less is not worth a word.
 _CLOCK_STEP = 0.005
+
+
+def explained(verdict: Verdict, measurement: Measurement, reference: Reference) -> Verdict:
+    """
+    Return a verdict that says, if it is REGRESSED, what is known of the cause.
+    """
+    if verdict.status is not Status.REGRESSED:
+        return verdict
+    why = explain(measurement, reference)
+    return replace(verdict, sentence=f"{verdict.sentence}\n  {why}")
 
 
 def explain(measurement: Measurement, reference: Reference) -> str:

@@ -62,6 +62,7 @@ def test_a_slower_second_run_fails_with_its_change_and_interval(kernelperf, five
     assert 1 == result.exit_code
     assert "REGRESSED" in result.output
     assert re.search(r"\+5\.\d\d % \(\+", result.output)
+    assert "  Why: " in result.output
 
 
 def test_one_process_that_measured_five_times_is_one(kernelperf, five) -> None:
