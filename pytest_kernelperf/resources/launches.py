@@ -148,8 +148,19 @@ def _why(function: Any, error: Exception) -> str:
             f"kernel {name}: the signature can't be inferred: {error}; pass tensors, numbers, "
             "tuples of them or tensor descriptors, and mark everything else tl.constexpr"
         )
-    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.rstrip() for line in str(_innermost(error)).splitlines() if line.strip()]
     return f"kernel {name}: {' | '.join(lines[-_MOST_LINES:]) or type(error).__name__}"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """
+    Return the compiler's error in the function that is wrong; those around it only quote a call.
+    """
+    from triton.compiler.errors import CompilationError
+
+    while isinstance(error.__cause__, CompilationError):
+        error = error.__cause__
+    return error
 
 
 def _sizes(grid: Any, named: dict[str, Any]) -> tuple[int, ...]:

@@ -187,6 +187,22 @@ def test_a_kernel_that_does_not_compile_is_named_with_the_compilers_line(gpuless
     )
 
 
+def test_what_does_not_compile_in_a_called_function_is_named_and_not_the_call(gpuless):
+    called = """@triton.jit
+    def moved(at):
+        return at + nowhere
+
+    @triton.jit
+    def copy_kernel"""
+    source = COPY.replace("@triton.jit\n    def copy_kernel", called)
+    line = "tl.store(y + at, tl.load(x + moved(at)))"
+    gpuless.write(source.format(line=line, limits="{'targets': 'sm_80'}"))
+
+    result = gpuless.run_apart("--kernelperf")
+
+    result.stdout.fnmatch_lines(["*sm_80: kernel copy_kernel: *nowhere is not defined*"])
+
+
 def test_a_kernel_that_cannot_be_read_is_inconclusive_and_not_stored(gpuless, monkeypatch):
     failing_tool(gpuless.path, monkeypatch)
     monkeypatch.setenv("TRITON_CACHE_DIR", str(gpuless.path / "cold"))
