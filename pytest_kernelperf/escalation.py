@@ -47,11 +47,13 @@ class Answer:
 
     Attributes:
         strays: What a process in another checkout imported from elsewhere: it is no answer then.
+        is_lost: The process crashed, hung or did not start, which says nothing of the test.
     """
 
     recorded: tuple[Recorded, ...] = ()
     failure: str = ""
     strays: tuple[str, ...] = ()
+    is_lost: bool = False
 
 
 class Workers(Protocol):

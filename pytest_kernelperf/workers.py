@@ -170,13 +170,15 @@ class Pool:
         """
         worker = self._alive.get(number)
         if worker is None:
-            return Answer(failure=self._failed_to_start.get(number, "it was ended"))
+            failure = self._failed_to_start.get(number, "it was ended")
+            return Answer(failure=failure, is_lost=True)
         try:
             worker.send((request, self._family()))
             answer = worker.receive(self._limit_s * (1 + len(request.plans)), waiting)
         except WorkerLostError as lost:
             self._end(number)
-            return Answer(failure=f"worker {number} was lost in {request.nodeid}, {lost}")
+            failure = f"worker {number} was lost in {request.nodeid}, {lost}"
+            return Answer(failure=failure, is_lost=True)
         except BaseException:  # An interrupt: an answer that comes later is to no question.
             self._end(number)
             raise

@@ -247,6 +247,11 @@ def _told(story: Story, pairs: int) -> str:
     """
     Tell what rests on the pairs in their words; the rest as against a baseline.
     """
+    if not pairs and story.reason == Reason.TOO_FEW_SAMPLES.value:
+        return (
+            f"{format_percentile(story.percentile)} can't be judged: no pair of processes brought "
+            "samples of both sides; notes say why, as far as it is known."
+        )
     head = _HEADS.get((story.status, story.reason))
     if head is None or story.change is None:
         return tell(story)

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from git_project import left_in, verdicts
 
 
@@ -201,13 +202,14 @@ def test_other_inputs_are_incomparable(repository):
     result.stdout.fnmatch_lines(["*can't be compared with *input 0 was *8* there, is *9*"])
 
 
-def test_a_pair_that_a_crash_spoils_is_left_out(repository):
+@pytest.mark.parametrize(("worker", "pair"), [(2, 1), (5, 2)])
+def test_a_pair_that_a_crash_spoils_is_left_out(repository, worker, pair):
     repository.project.write(
-        """
+        f"""
         import os
 
         def test_kernel(kernelperf):
-            if os.environ.get("KERNELPERF_PROCESS") == "5":
+            if os.environ.get("KERNELPERF_PROCESS") == "{worker}":
                 os.kill(os.getpid(), 9)
             kernelperf(abs, -1)
         """
@@ -218,7 +220,10 @@ def test_a_pair_that_a_crash_spoils_is_left_out(repository):
 
     (one,) = repository.project.read_run().recorded
     assert 2 == len(one.against.measurement.processes) == len(one.measurement.processes)
-    assert any("pair 2 is left out: worker 5 was lost" in note for note in one.measurement.notes)
+    assert any(
+        f"pair {pair} is left out: worker {worker} was lost" in note
+        for note in one.measurement.notes
+    )
 
 
 def test_pairs_whose_working_tree_was_edited_during_the_run_are_left_out(repository):

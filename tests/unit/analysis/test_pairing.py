@@ -109,6 +109,7 @@ def test_nothing_left_is_inconclusive() -> None:
     verdict = verdict_of(of(20.0), a_measurement(none))
 
     assert (Status.INCONCLUSIVE, "TOO_FEW_SAMPLES") == (verdict.status, verdict.reason)
+    assert "no pair of processes brought samples of both sides" in verdict.sentence
 
 
 def test_another_way_of_measuring_is_incomparable() -> None:
