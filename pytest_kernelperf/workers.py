@@ -194,9 +194,12 @@ class Pool:
         if self._alive:
             os.environ.pop(FAMILY, None)
         until = time.monotonic() + _FAREWELL_S
-        for number in list(self._alive):
-            self._alive[number].wait(until - time.monotonic())
-            self._end(number)
+        try:
+            for worker in self._alive.values():
+                worker.wait(until - time.monotonic())
+        except KeyboardInterrupt:  # Another one: the run ends anyway, and now at once.
+            pass
+        self.abandon()
 
     def abandon(self) -> None:
         """

@@ -51,6 +51,37 @@ def test_many_processes_start_a_few_at_once(monkeypatch: pytest.MonkeyPatch):
     assert all(isinstance(pool.collected(number), Collected) for number in range(2, 9))
 
 
+def test_an_interrupt_while_processes_say_farewell_ends_them_at_once(monkeypatch):
+    killed = []
+
+    class Slow:
+        pid = 1
+
+        def __init__(self, number: int, launch: Launch) -> None:
+            self.number = number
+
+        def receive(self, limit_s: float, waiting: object) -> Collected:
+            return Collected((), {})
+
+        def dismiss(self) -> None:
+            pass
+
+        def wait(self, seconds: float) -> None:
+            raise KeyboardInterrupt
+
+        def kill(self) -> None:
+            killed.append(self.number)
+
+    monkeypatch.setenv(FAMILY, "")
+    monkeypatch.setattr(workers, "_Worker", Slow)
+    pool = Pool(lambda number: Launch((), (), "", (), {}), 1.0)
+    pool.start([2, 3], lambda: None)
+
+    pool.stop()
+
+    assert [2, 3] == killed
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
