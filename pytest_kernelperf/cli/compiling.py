@@ -28,6 +28,8 @@ from pytest_kernelperf.store.outputs import check_output
 
 #: What pytest ends with where all it was asked for was run.
 _RAN = (0, 1)
+#: What pytest takes for test files by itself.
+_TEST_FILES = ("test_*.py", "*_test.py")
 #: Folders that hold no tests of this project.
 _SKIPPED = ("node_modules", "build", "dist", "venv", "site-packages")
 
@@ -93,9 +95,9 @@ def resources(
     outcome = _compile([*options, *chosen], workers or _default_workers())
     if json_file is not None:
         write_bytes(json_file, msgspec.json.format(msgspec.json.encode(outcome.compiled), indent=1))
-    click.echo(
-        resources_table(list(map(_read, outcome.compiled)), width=look()["width"], color=False)
-    )
+    compiled = list(map(_read, outcome.compiled))
+    if table := resources_table(compiled, width=look()["width"], color=False):
+        click.echo(table)
     failing = [one for one in outcome.compiled if _fails(one)]
     for one in failing:
         verdict = one["verdict"]
@@ -213,9 +215,9 @@ def _marked_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.name.startswith(".") and path.name not in _SKIPPED:
             yield from _marked_files(path)
-        elif path.name.startswith("test_") and path.suffix == ".py":
+        elif any(map(path.match, _TEST_FILES)):
             text = path.read_text(encoding="utf-8", errors="replace")
-            if "@kernel_perf(" in text and "resources=" in text:
+            if "kernel_perf(" in text and "resources=" in text:
                 yield path
 
 

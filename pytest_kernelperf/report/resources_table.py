@@ -30,7 +30,7 @@ _SHOWN = 8
 
 def resources_table(compiled: Sequence[Compiled], *, width: int, color: bool) -> str:
     """
-    Return a row per kernel, equal ones once; below it their constants, warnings and failures.
+    Return a row per kernel, equal ones once; below it their constants, warnings and notes.
     """
     kernels = list({(one.target, one.code_hash): one for one in _kernels(compiled)}.values())
     rows = [_row(one) for one in kernels]
@@ -39,7 +39,6 @@ def resources_table(compiled: Sequence[Compiled], *, width: int, color: bool) ->
     lines += [f"{one.name} {one.code_hash[:_SHOWN]}: {w}" for one in kernels for w in one.warnings]
     compilers = dict.fromkeys(one.compiler for one in kernels if one.compiler)
     lines += [f"compiled by {compiler}" for compiler in compilers]
-    lines += [f"{one.case.label} [{one.case.l2}]: {one.failure}" for one in compiled if one.failure]
     lines += [f"{one.case.label} [{one.case.l2}]: {note}" for one in compiled for note in one.notes]
     return "\n".join(lines)
 

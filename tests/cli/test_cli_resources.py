@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 import needs
+import pytest
 from failing_tool import failing_tool
+
+from pytest_kernelperf.cli.compiling import _marked_files
 
 needs.triton()
 needs.no_gpu()
@@ -125,5 +128,22 @@ def test_a_kernel_that_does_not_compile_is_told_where_nothing_else_was_compiled(
     done = resources(tmp_path, "test_it.py::test_fill", broken=True)
 
     assert 1 == done.returncode, done.stdout + done.stderr
-    assert "INVALID test_it.py::test_fill [sm_90] (DOES_NOT_COMPILE): " in done.stdout
+    assert done.stdout.startswith("INVALID test_it.py::test_fill [sm_90] (DOES_NOT_COMPILE): ")
+    assert 1 == done.stdout.count("nowhere is not defined")
     assert "kernelperf: 1 compiled, 1 failed" == done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "mark"),
+    [
+        ("test_it.py", "@pytest.mark.kernel_perf(resources={})"),
+        ("it_test.py", "@kernel_perf(resources={})"),
+    ],
+)
+def test_marked_files_are_found_however_they_and_the_mark_are_named(tmp_path, name, mark):
+    (tmp_path / "below").mkdir()
+    path = tmp_path / "below" / name
+    path.write_text(mark)
+    (tmp_path / "test_other.py").write_text("@kernel_perf(target_us=5)")
+
+    assert [path] == list(_marked_files(tmp_path))
