@@ -125,6 +125,8 @@ def _judged(
             "or, if it is to stay, --kernelperf-update says how to replace the stored kernels.",
         )
     if worse:
+        if worse[0] is ResourceReason.LOST_TENSOR_CORES:
+            changed += _products(stored, kernels)
         return Status.REGRESSED, worse[0], f"Against the stored kernels: {changed}."
     sentence = f"Other machine code, {_why_unfailed(stored, kernels)}: {changed}."
     return Status.UNCHANGED, ResourceReason.CODE_CHANGED, sentence
@@ -177,12 +179,38 @@ def _worse(before: Sequence[Kernel], after: Sequence[Kernel]) -> Iterator[Resour
         yield ResourceReason.NEW_SPILLS
     lost = _total(after, "tensor_core") == 0 < _total(before, "tensor_core")
     left = _total(after, "warpgroup") < _total(before, "warpgroup")
-    if lost or (left and _single_warp(after) > _single_warp(before)):
+    for_single_warps = left and _single_warp(after) > _single_warp(before)
+    if lost or for_single_warps or _half_left(before, after):
         yield ResourceReason.LOST_TENSOR_CORES
     if _warned(after) - _warned(before):
         yield ResourceReason.SERIALISED_PRODUCTS
     if [one.name for one in before] == [one.name for one in after]:
         yield from _crowded(before, after)
+
+
+def _products(before: Sequence[Kernel], after: Sequence[Kernel]) -> str:
+    """
+    Return the products of all kernels together; "" where each kernel's own were told.
+    """
+    if [one.name for one in before] == [one.name for one in after]:
+        return ""
+    kinds = ("warpgroup", "tensor_core")
+    counts = (f"{kind} {_total(before, kind)} -> {_total(after, kind)}" for kind in kinds)
+    return f"; in all {', '.join(counts)}"
+
+
+def _half_left(before: Sequence[Kernel], after: Sequence[Kernel]) -> bool:
+    """
+    Return whether one of several products is done without tensor cores now, by many instructions.
+
+    With other constants, such as a wider tile, as much is done by fewer and larger instructions.
+    """
+    is_same_tile = [(one.name, one.constants) for one in before] == [
+        (one.name, one.constants) for one in after
+    ]
+    are_fewer = 0 < 2 * _total(after, "tensor_core") <= _total(before, "tensor_core")
+    are_more = _total(after, "total") >= _MANY_MORE * _total(before, "total") > 0
+    return is_same_tile and are_fewer and are_more
 
 
 def _crowded(before: Sequence[Kernel], after: Sequence[Kernel]) -> Iterator[ResourceReason]:

@@ -13,7 +13,7 @@ from pytest_kernelperf.analysis.reasons import ResourceReason
 from pytest_kernelperf.model import Case, Kernel, ResourceLimits, Status
 
 CASE = Case("test_x.py", "test_x", "", "compile", "sm_90", "-")
-MIX = {"tensor_core": 24, "warpgroup": 24, "local_memory": 0}
+MIX = {"tensor_core": 24, "warpgroup": 24, "local_memory": 0, "total": 1000}
 KERNEL = Kernel(
     "attention",
     registers=155,
@@ -204,6 +204,29 @@ def test_fewer_products_are_no_loss_while_they_stay_on_the_warpgroups():
     assert Status.UNCHANGED is judged(mix(tensor_core=12, warpgroup=12)).status
 
 
+def half_gone(**constants):
+    return replace(mix(tensor_core=12, warpgroup=12, total=3 * MIX["total"]), constants=constants)
+
+
+def test_one_of_two_products_gone_is_a_loss():
+    """The attention kernel with its scores in float32: 8 -> 4 products among 675 -> 3592."""
+    assert "LOST_TENSOR_CORES" == judged(half_gone()).reason
+
+
+@pytest.mark.parametrize(
+    "kernel", [half_gone(BLOCK_N=128), mix(tensor_core=13, warpgroup=13, total=10**4)]
+)
+def test_a_wider_tile_or_a_longer_kernel_is_no_loss_of_products(kernel):
+    assert Status.UNCHANGED is judged(kernel).status
+
+
+def test_a_kernel_without_products_may_grow():
+    stored = mix(tensor_core=0, warpgroup=0)
+    grown = replace(mix(tensor_core=0, warpgroup=0, total=10**4), code_hash="cccc")
+
+    assert Status.UNCHANGED is judged(grown, stored=(stored,)).status
+
+
 def test_all_products_gone_is_a_loss():
     assert "LOST_TENSOR_CORES" == judged(mix(tensor_core=0, warpgroup=0)).reason
 
@@ -226,3 +249,10 @@ def test_an_added_kernel_of_low_occupancy_is_told_and_not_failed():
 
     assert Status.UNCHANGED is verdict.status
     assert "kernels per call 1 -> 2; launches reduce now" in verdict.sentence
+
+
+def test_a_loss_with_another_kernel_says_how_many_products_are_left():
+    verdict = judged(replace(mix(tensor_core=8, warpgroup=0), name="plain"))
+
+    assert "LOST_TENSOR_CORES" == verdict.reason
+    assert "in all warpgroup 24 -> 0, tensor_core 24 -> 8" in verdict.sentence
