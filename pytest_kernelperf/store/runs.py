@@ -195,7 +195,7 @@ class RunWriter:
     def _failed(self, error: OSError) -> BaselineWriteError:
         return BaselineWriteError(
             f"run {self.path} can't be written: {error.strerror or error}; "
-            f"make room or name another file with --kernelperf-record"
+            "make room, or write it elsewhere"
         )
 
 

@@ -181,7 +181,7 @@ def elsewhere() -> tuple[Turn, ...]:
         if len(home.processes) >= LEAST
         for card in cards()
         if card is not home
-        for turn in _against(home.processes[:5], [[each] for each in card.processes[:5]])
+        for turn in against(home.processes[:5], [[each] for each in card.processes[:5]])
         if turn.line[0].plan == turn.entry.reference.plan
     )
 
@@ -197,10 +197,13 @@ def _turns(card: Card) -> Iterator[Turn]:
     count, size = len(card.processes), baseline_size(len(card.processes))
     for start in range(count):
         circle = [card.processes[(start + step) % count] for step in range(count)]
-        yield from _against(circle[:size], [circle[size : size + LOOKS[-1]]])
+        yield from against(circle[:size], [circle[size : size + LOOKS[-1]]])
 
 
-def _against(baseline: Sequence[Measured], lines: Sequence[Sequence[Measured]]) -> Iterator[Turn]:
+def against(baseline: Sequence[Measured], lines: Sequence[Sequence[Measured]]) -> Iterator[Turn]:
+    """
+    Return every case of each line of processes as a candidate against a baseline of others.
+    """
     references = {key: _reference(ones) for key, ones in _by_case(baseline).items()}
     cases = {each.measurement.case.key: each.measurement.case for each in baseline[0]}
     noise = noise_from((cases[key].regime, reference) for key, reference in references.items())
