@@ -42,6 +42,8 @@ _FAREWELL_S = 10.0
 _TAIL_BYTES = 20_000
 #: pytest's own refusal, below a usage that fills the screen; compilers write such lines too.
 _REFUSED = re.compile(r"(?:pytest(?:\.main\(\))?|__main__\.py|\S+ -m pytest): error: (.*)")
+#: Where pytest was, not what went wrong: what it collected; a file, its tests' marks, a share.
+_PROGRESS = re.compile(r"collected \d+ items?\b.*|\S+\.py(?: +[.FEsxX]*)?(?: *\[ *\d+%\])?")
 #: What starts the line that says why a process failed, best first.
 _TELLING = ("kernelperf: ", "E  ", "ERROR", "Fatal Python error")
 
@@ -343,7 +345,10 @@ def gist(text: str) -> str:
     """
     Return the line of a process's output, or of a test's failure, that says what went wrong.
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines: list[str] = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        # What pytest wrote before is its header.
+        lines = [] if _PROGRESS.fullmatch(line) else [*lines, line]
     refused = [found[1] for line in lines if (found := _REFUSED.match(line))]
     if refused:
         return refused[-1]
