@@ -1,13 +1,14 @@
 """
-How often the gate finds a tail that grew: one launch in forty takes a quarter longer.
+How often the gate finds a tail that grew by 20 %: one launch in forty takes a quarter longer.
 
     python benchmarks/tail_rates.py FOLDER --processes 10 --budget-seconds 420
 
-Four kernels from about 10 to 250 µs are measured by the launch timer in fresh processes: first as
-they are, then with every fortieth launch doing more work, by the same plans (two calibrations, in
-FOLDER). The gate's own rule judges each process of the second against five of the first; what is
-undecided gets the next ones. P99 is to be REGRESSED and P50 UNCHANGED. Needs an H100; a later call
-with the same FOLDER on the same card goes on where this ended.
+Three kernels from about 15 to 250 µs, bound by latency, memory and arithmetic, are measured by the
+launch timer in fresh processes: first as they are, then with every fortieth launch doing more work,
+by the same plans (two calibrations, in FOLDER). The gate's own rule judges each process of the
+second against five of the first; what is undecided gets the next ones. P99 is to be REGRESSED and
+P50 UNCHANGED. Needs an H100; a later call with the same FOLDER on the same card goes on where this
+ended.
 """
 
 from __future__ import annotations
@@ -70,8 +71,7 @@ def matrix():
 KERNELS = {
     # The quarter is of the whole launch, which is more than its chain.
     "chain-4000": lambda: (kernels.chain, 4000, 5100, (random(128 * 132),)),
-    "chain-10000": lambda: (kernels.chain, 10_000, 12_600, (random(128 * 132),)),
-    "add-50-MB": lambda: (kernels.add, 0, 3800, (random(2 << 22), random(1 << 22))),
+    "add-50-MB": lambda: (kernels.add, 0, 3100, (random(2 << 22), random(1 << 22))),
     "matmul-4096": lambda: (kernels.matmul, 0, 1700, (matrix(), matrix())),
 }
 
