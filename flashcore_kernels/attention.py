@@ -8,7 +8,12 @@ import torch
 from torch.compiler import is_dynamo_compiling
 
 from . import checks, dispatch
-from .autograd_notes import in_forward_mode, mark_written, refuse_tangents
+from .autograd_notes import (
+    in_forward_mode,
+    mark_written,
+    refuse_all_but_backward,
+    refuse_tangents,
+)
 from .guards import guard_for, intercepted, refuse_out_unless_eager
 from .plans import plan_key as key_of
 from .plans import plans
@@ -66,8 +71,8 @@ def attention(
             is no bool or `scale` no number.
         ValueError: If shapes, devices, `scale` or `out` don't fit, or if `out` is passed together
             with inputs that need gradients, or needs one itself, or inside a trace.
-        NotImplementedError: On CUDA, if an input has a forward-mode derivative; everywhere, when a
-            gradient's gradient is asked for.
+        NotImplementedError: For a forward-mode derivative, but of plain CPU tensors, inside
+            `torch.func.grad` and its kin, and when a gradient's gradient is asked for.
 
     Numerics:
         Scores, softmax and sums are float32; probabilities are rounded to `q`'s dtype before they
@@ -260,6 +265,7 @@ def _through_op(
     return_lse: bool,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Call the registered op, which torch.compile keeps as one node and knows the shapes of."""
+    refuse_all_but_backward(q, k, v)
     if out is not None:
         refuse_out_unless_eager(out)
         checks.check_out(out, q, k, v)

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from .autograd_notes import refuse_tangents
 from .reference import accumulation_dtype, attention_reference
 
 # Scores that the backward pass holds at once, in elements: 256 MB in fp32, and a few copies.
@@ -52,6 +53,7 @@ def _forward_cpu(
     scale: float,
     causal_offset: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    refuse_tangents(q, k, v)  # as on CUDA: below autograd they would be dropped without a word
     dtype = accumulation_dtype(q)
     result, lse = attention_reference(
         q, k, v, causal=causal, scale=scale, causal_offset=causal_offset, dtype=dtype

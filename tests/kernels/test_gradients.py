@@ -168,3 +168,58 @@ def test_no_graph_is_built_where_none_is_wanted() -> None:
         assert not attention(q, k, v).requires_grad
     with torch.inference_mode():
         assert not attention(q, k, v).requires_grad
+
+
+def _jvp(call):
+    x = torch.linspace(-1, 1, 64).reshape(1, 2, 4, 8)
+    return torch.func.jvp(call, (x,), (torch.ones_like(x),))
+
+
+OTHER_DERIVATIVES = {
+    "jvp": lambda: _jvp(lambda x: attention(x, x, x)),
+    "vmap in jvp": lambda: _jvp(lambda x: torch.vmap(attention)(x[None], x[None], x[None])),
+    "jacfwd": lambda: torch.func.jacfwd(lambda x: attention(x, x, x))(torch.ones(1, 1, 2, 4)),
+    "jacrev": lambda: torch.func.jacrev(lambda x: attention(x, x, x))(torch.ones(1, 1, 2, 4)),
+    "grad": lambda: torch.func.grad(lambda x: attention(x, x, x).sum())(torch.ones(1, 1, 2, 4)),
+    "vmap of grad": lambda: torch.vmap(torch.func.grad(lambda x: attention(x, x, x).sum()))(
+        torch.ones(3, 1, 1, 2, 4)
+    ),
+    "compiled jvp": lambda: torch.compile(
+        lambda: _jvp(lambda x: attention(x, x, x)), backend="aot_eager"
+    )(),
+}
+
+
+@pytest.mark.parametrize("how", OTHER_DERIVATIVES)
+def test_a_derivative_that_the_operator_lacks_is_refused_and_never_zero(how: str) -> None:
+    """torch.func sees an operator without a forward-mode rule as a constant."""
+    torch._dynamo.reset()
+
+    with pytest.raises(NotImplementedError, match="flashcore attention has no"):
+        OTHER_DERIVATIVES[how]()
+
+
+def test_a_compiled_call_and_the_operator_refuse_a_tangent() -> None:
+    """Compiled outside of the forward mode, and called in it."""
+    x = torch.ones(1, 1, 2, 4)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: attention(x, x, x), backend="aot_eager")
+    compiled(x)
+
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, x)
+        with pytest.raises(NotImplementedError):
+            compiled(dual)
+        with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+            torch.ops.flashcore.attention_forward(dual, x, x, False, 1.0, 0)
+
+
+def test_vmap_is_no_derivative() -> None:
+    """In a forward mode of someone else's, and inside torch.func.grad of something else."""
+    x = torch.linspace(-1, 1, 64).reshape(1, 1, 2, 4, 8)
+    expected = attention(x[0], x[0], x[0])
+
+    with torch.autograd.forward_ad.dual_level():
+        assert torch.equal(expected, torch.vmap(attention)(x, x, x)[0])
+    grad = torch.func.grad(lambda y: (y * torch.vmap(attention)(x, x, x)[0]).sum())(x[0])
+    assert torch.equal(expected, grad)
