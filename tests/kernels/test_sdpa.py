@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from flashcore_kernels import scaled_dot_product_attention
+from flashcore_kernels import scaled_dot_product_attention, sdpa
 
 HAS_GPU = torch.cuda.is_available()
 # CPU tensors are computed by the reference, and compare tightly; on a GPU the kernels answer.
@@ -72,6 +72,10 @@ UNSUPPORTED = {
     ),
     "other headdim of value": lambda q, k, v: ((q, k, v[..., :32]), "value.*expected 64, got 32"),
     "broadcast batch": lambda q, k, v: ((q, k[:1], v[:1]), "batch"),
+    "broadcast heads of value": lambda q, k, v: ((q, k, v[:, :1]), r"value is broadcast.*\(2, 1\)"),
+    "broadcast heads of key": lambda q, k, v: ((q, k[:, :1], v), r"value is broadcast.*\(2, 2\)"),
+    "broadcast batch of value": lambda q, k, v: ((q, k, v[:1]), r"value is broadcast.*\(1, 2\)"),
+    "no batch of value": lambda q, k, v: ((q, k, v[0]), r"value is broadcast.*\(2,\)"),
     "broadcast query": lambda q, k, v: ((q[:, :1], k, v), "broadcast over the heads"),
 }  # fmt: skip
 
@@ -89,6 +93,75 @@ def test_what_it_cannot_do_raises_or_goes_to_torch_when_asked(what: str) -> None
     out = scaled_dot_product_attention(*arguments, fallback="torch")
     torch.manual_seed(1)
     assert torch.equal(F.scaled_dot_product_attention(*arguments), out)
+
+
+WRONG = {
+    "query is no tensor": ({"query": [1.0]}, TypeError, "query is not a tensor: .* got list"),
+    "value is no tensor": ({"value": None}, TypeError, "value is not a tensor: .* got NoneType"),
+    "mask is no tensor": ({"attn_mask": 1}, TypeError, "attn_mask is not a tensor: .* got int"),
+    "causal is no bool": ({"is_causal": 1}, TypeError, "is_causal is not a bool: .* got 1"),
+    "another dtype": (
+        {"value": torch.zeros(2, 2, 9, 64).double()}, TypeError, "value has another dtype than que",
+    ),
+    "another device": (
+        {"key": torch.zeros(2, 2, 9, 64, device="meta")}, ValueError, "key is on another device",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fallback", [None, "torch"])
+@pytest.mark.parametrize("what", WRONG)
+def test_what_no_attention_takes_is_named_as_the_caller_wrote_it(what: str, fallback) -> None:
+    changes, error, words = WRONG[what]
+    arguments = {name: torch.randn(2, 2, 9, 64) for name in ("query", "key", "value")}
+
+    with pytest.raises(error, match=words):
+        scaled_dot_product_attention(**{**arguments, **changes}, fallback=fallback)
+
+
+def test_a_nested_tensor_is_called_one() -> None:
+    nested = torch.nested.nested_tensor([torch.randn(2, 3, 64)], layout=torch.strided)
+
+    with pytest.raises(NotImplementedError, match=r"query is not dense: .* got a nested"):
+        scaled_dot_product_attention(nested, nested, nested)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 9, 64), (3, 9, 64)], ids=str)
+def test_autocast_converts_as_it_does_for_torch(shape, device: str) -> None:
+    """Queries and keys that were normalised in float32 meet values in half precision."""
+    q, k = draw(*shape, device=device, dtype=torch.float32), draw(*shape, device=device)
+    v = draw(*shape, device=device, dtype=torch.bfloat16)
+
+    with torch.autocast(device, dtype=torch.bfloat16):
+        out = scaled_dot_product_attention(q, k, v, is_causal=True)
+        expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    assert out.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(out, expected, rtol=2e-2, atol=2e-2)
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    q = torch.randn(1, 2, 9, 64, dtype=torch.float64)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert scaled_dot_product_attention(q, q, q).dtype == torch.float64
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_a_call_like_most_is_not_searched_for_obstacles(monkeypatch, heads, device: str) -> None:
+    """The search costs the host more than the kernel's launch does."""
+
+    def searched(*args: object) -> None:
+        raise AssertionError("the long way was taken")
+
+    monkeypatch.setattr(sdpa, "_obstacle", searched)
+    q = draw(2, 4, 9, 64, device=device, dtype=torch.float16)
+    k = draw(2, heads, 9, 64, device=device, dtype=torch.float16)
+
+    out = scaled_dot_product_attention(q, k, k, enable_gqa=heads < 4)
+
+    expected = F.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+    torch.testing.assert_close(out, expected, rtol=2e-3, atol=2e-3)
 
 
 def test_the_fallback_is_not_taken_where_it_is_not_needed(monkeypatch, device: str) -> None:
