@@ -56,6 +56,22 @@ def test_queries_and_keys_may_differ_in_length(seqlen_q, seqlen_k, mask, headdim
     assert_accurate(out, lse, q, k, v, causal=mask is not None, causal_offset=offset)
 
 
+@pytest.mark.parametrize(
+    ("nheads_k", "dtype"), [(6, torch.float16), (2, torch.bfloat16), (1, torch.float16)]
+)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("seqlen_q", "seqlen_k"), FEW_PAIRS)
+def test_many_sequences_and_heads_of_the_same_lengths(seqlen_q, seqlen_k, causal, nheads_k, dtype):
+    """FlashAttention 3's sizes: 9 sequences, 2 if they are long, of 6 heads on 6, 2 and 1."""
+    batch = 9 if HAS_GPU and seqlen_k <= 2048 else 2
+    q, k, v = make(batch, 6, nheads_k, seqlen_q, seqlen_k, 64, dtype)
+    offset = causal_offset_for(seqlen_q, seqlen_k, "bottom-right") if causal else 0
+
+    out, lse = forward(q, k, v, causal=causal, causal_offset=offset)
+
+    assert_accurate(out, lse, q, k, v, causal=causal, causal_offset=offset)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("headdim", [64, 128])
 @pytest.mark.parametrize("causal", [False, True])
@@ -148,6 +164,37 @@ def test_offsets_beyond_two_to_the_31_elements():
 
     assert_accurate(out[:, :, -128:], lse[:, :, -128:], q, k, v)
     assert_accurate(strided_out, strided_lse, q, k, v)
+
+
+@pytest.mark.parametrize(
+    "strides",
+    [(2**30, 520 * 64, 64, 1), (520 * 64, 2**30, 64, 1), (3 * 64, 64, 2**22, 1)],
+    ids=["sequences", "heads", "positions"],
+)
+def test_keys_and_values_beyond_two_to_the_31_elements(strides, tmp_path):
+    """
+    The product of an index and a stride of theirs passes 32 bits.
+
+    They end where their buffer does, and 2^31 elements in front of them belong to it too: an
+    address that wraps reads zeros there, rather than ending the process.
+    """
+    q, k, v = make(3, 6, 3, 33, 520, 64)
+    between = 2**20  # more than a row, a head or a sequence takes; less than the wide stride
+    reach = sum((n - 1) * step for n, step in zip(k.shape, strides, strict=True))
+    assert reach > 2**31
+    size = 2**31 + reach + between + 1
+    if HAS_GPU:
+        buffer = torch.zeros(size, dtype=q.dtype, device=DEVICE)
+    else:  # a sparse file: a few of its pages exist
+        buffer = torch.from_file(str(tmp_path / "far"), True, size, dtype=q.dtype)
+    far_k, far_v = (
+        buffer.as_strided(near.shape, strides, offset).copy_(near)
+        for near, offset in ((k, 2**31), (v, 2**31 + between))
+    )
+
+    out, lse = forward(q, far_k, far_v, causal=True, causal_offset=487)
+
+    assert_accurate(out, lse, q, k, v, causal=True, causal_offset=487)
 
 
 @needs_gpu
