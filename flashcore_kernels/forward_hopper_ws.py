@@ -13,7 +13,8 @@ are walked from the last to the first, so that those which need a mask come firs
 has none.
 
 A persistent program works on several tiles: its producer runs ahead into the next tile's Q, K and V
-while the consumers still finish this one, and O leaves through the memory of its own Q.
+while the consumers still finish this one, and O leaves through the memory of its own Q. At headdim
+128 and S = 1024 that takes 12 % off, at 4096 3 %, at 16384 nothing.
 
 Sources: FlashAttention-3 (Shah et al., 2024) for the producer/consumer split, for issuing S_{j+1}
 before O_j, and for warpgroups that take turns at the tensor cores; FlashAttention-4 (2025) for
@@ -55,7 +56,8 @@ def _wait_turn(rings, it, plan, W: gl.constexpr):
     Wait until the warpgroup before this one has issued its products of ring entry ``it``.
 
     In a fixed order one warpgroup's products run while the others are at their softmax; left alone
-    they share the tensor cores, end at the same time, and leave them idle together.
+    they share the tensor cores, end at the same time, and leave them idle together. Under a causal
+    mask 2 % less (headdim 128 at S = 4096, headdim 64 at 16384), without one nothing or 1 % more.
     """
     if plan.ORDERED:
         mbarrier.wait(rings.order.index(W), (it & 1) ^ (1 if W == 0 else 0))
@@ -148,7 +150,7 @@ def _step(q, acc, p, m, row_sum, rings, it, scale_log2, plan, W: gl.constexpr,
     mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
     p_new, alpha, m, row_sum = _softmax(s, m, row_sum, scale_log2, False, plan.POLY)
     # Already filled, so this never waits: it ends a basic block. Without it ptxas moves the wait
-    # for O_{it-1} up in front of the exponentials, and nothing overlaps.
+    # for O_{it-1} up in front of the exponentials, and nothing overlaps. 2 to 3 % less.
     mbarrier.wait(rings.v.ready.index(before % plan.STAGES), (before // plan.STAGES) & 1)
     acc = warpgroup_mma_wait(0, deps=[acc])
     mbarrier.arrive(rings.v.free.index(before % plan.STAGES))
