@@ -24,7 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from attention_peers import Shape, tensors
-from tune_candidates import RMSE_LIMIT, SHAPES, Candidate, candidates, error, peers, reference
+from tune_candidates import (
+    RMSE_LIMIT,
+    SHAPES,
+    Candidate,
+    candidates,
+    error,
+    has_one_of,
+    peers,
+    reference,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -146,7 +155,7 @@ def work(args: argparse.Namespace) -> None:
             sink.flush()
 
         for shape in SHAPES[args.shapes]:
-            if shape.name not in done and args.match in shape.name:
+            if shape.name not in done and has_one_of(args.match, shape.name):
                 measure_shape(shape, skip.get(shape.name, set()), args.only, args.samples, emit)
 
 
@@ -159,7 +168,9 @@ def compile_slice(args: argparse.Namespace) -> None:
     index, count = (int(x) for x in args.slice.split("/"))
     jobs = []
     for headdim, causal in sorted({(s.headdim, s.causal) for s in SHAPES[args.shapes]}):
-        chosen = [config for config in HOPPER_CONFIGS[headdim] if args.only in config.name]
+        chosen = [
+            config for config in HOPPER_CONFIGS[headdim] if has_one_of(args.only, config.name)
+        ]
         jobs += [(config, headdim, causal) for config in chosen]
     for config, headdim, causal in jobs[index::count]:
         q = torch.empty((2, 2, 1024, headdim), device="cuda", dtype=torch.float16)
@@ -275,8 +286,8 @@ def main() -> None:
     parser.add_argument("--shapes", choices=sorted(SHAPES), default="nine")
     parser.add_argument("--budget-seconds", type=float, default=150.0, help="for measuring")
     parser.add_argument("--out", default="")
-    parser.add_argument("--only", default="", help="candidates whose name contains this")
-    parser.add_argument("--match", default="", help="shapes whose name contains this")
+    parser.add_argument("--only", default="", help="candidates with one of these words: ws4,solo")
+    parser.add_argument("--match", default="", help="shapes with one of these words: 256x32,512x")
     parser.add_argument("--samples", type=int, default=11)
     parser.add_argument("--top", type=int, default=3, help="candidates to print per shape")
     parser.add_argument("--jobs", type=int, default=14, help="compiling processes")

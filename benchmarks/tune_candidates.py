@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import attention_peers
 from attention_peers import Shape
@@ -14,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 RMSE_LIMIT = 5e-4
 ROW_LIMIT = 10 * RMSE_LIMIT
+# Heads walked together under a causal mask; `tile_order` takes 128 at S = 512.
+SECTIONS = (8, 32)
 PLAIN_TILES = [(64, 64, 4, 3), (64, 128, 4, 2)]  # block_m, block_n, num_warps, num_stages
 
 SHAPES = {
@@ -21,6 +24,12 @@ SHAPES = {
     "causal": attention_peers.nine(causal=True),
     "long": attention_peers.long(64, (1024, 4096, 16384)),
     "d128": attention_peers.long(128, (512, 1024, 4096, 16384)),
+    # Rows of the table for calls of few tiles, which were chosen without a measurement.
+    "few": [
+        Shape(*size, causal=causal)
+        for causal in (False, True)
+        for size in ((4096, 2, 8, 64), (1024, 1, 8, 128))
+    ],
     # Where the table's rows meet.
     "between": [s for d in (64, 128) for s in attention_peers.long(d, (2048, 8192))],
 }
@@ -29,8 +38,13 @@ SHAPES = {
 Candidate = Callable[[Any, Any, Any, Any], object]
 
 
+def has_one_of(words: str, name: str) -> bool:
+    """Whether a name has one of some words, which commas part; no words are in every name."""
+    return any(word in name for word in words.split(","))
+
+
 def candidates(shape: Shape, only: str) -> dict[str, Candidate]:
-    """Every kernel that makes sense at this shape and has `only` in its name."""
+    """Every kernel that makes sense at this shape and has a word of `only` in its name."""
     from flashcore_kernels.configs import TileConfig
     from flashcore_kernels.forward import plain_forward
     from flashcore_kernels.forward_hopper import HOPPER_CONFIGS, hopper_forward
@@ -45,11 +59,33 @@ def candidates(shape: Shape, only: str) -> dict[str, Candidate]:
         for config in HOPPER_CONFIGS[shape.headdim]
         if worth_a_try(config, shape)
     }
+    if shape.causal:
+        found |= in_sections(found)
     for m, n, warps, stages in PLAIN_TILES:
         if n <= shape.seqlen:
             config = TileConfig(m, n, warps, stages)
             found[f"plain-{m}x{n}-w{warps}-s{stages}"] = of(plain_forward, config)
-    return {name: call for name, call in found.items() if only in name}
+    return {name: call for name, call in found.items() if has_one_of(only, name)}
+
+
+def in_sections(found: dict[str, Candidate]) -> dict[str, Candidate]:
+    """The same kernels with fewer heads walked together: more of K and V at once, less of them."""
+    return {
+        f"{name}-h{heads}": _in_sections(call, heads)
+        for name, call in found.items()
+        for heads in SECTIONS
+        if name in ("solo1-n64-s2-d1", "solo1-n128-s2-d1")
+    }
+
+
+def _in_sections(call: Candidate, heads: int) -> Candidate:
+    from flashcore_kernels import forward_hopper
+
+    def walked(q: Any, k: Any, v: Any, out: Any) -> object:
+        with patch.object(forward_hopper, "tile_order", lambda *_: heads):
+            return call(q, k, v, out)
+
+    return walked
 
 
 def worth_a_try(config: Any, shape: Shape) -> bool:

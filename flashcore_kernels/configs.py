@@ -115,7 +115,7 @@ HEADDIM_64 = (
     # 256x16 9.15, x32 16.06, 512x8 13.06, x16 20.22, x32 37.45 us; CUDNN 12.89 to 40.10
     Row(True, 512, ANY, _SMALL, _SOLO_64),
     Row(True, 1024, ANY, _SMALL),  # 1024x16 199.8 us (solo 201.4); CUDNN 204.9
-    Row(True, 2048, ANY, _SMALL, _SOLO_64),  # not measured: second at 1024 and at 4096
+    Row(True, 2048, ANY, _SMALL, _SOLO_64),  # 2048x8 341.4 us; CUDNN 348.2 (attention-table.md)
     # Not measured: too few tiles of 256 rows to fill four rounds of the persistent grid.
     Row(True, ANY, 2112, _WIDE, _SOLO_64),
     Row(True, 8192, ANY, _WIDE, _SHARED_CAUSAL),  # 4096x4 604.8 us; SDPA 630.6

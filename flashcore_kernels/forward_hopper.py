@@ -292,6 +292,7 @@ def _streamed() -> list[HopperConfig]:
     four = partial(HopperConfig, "ws", 4, maxnreg=96, consumer_regs=112)
     return [
         two(128, 4, persistent=1),
+        two(128, 4, persistent=1, pdl=True),
         two(128, 4, persistent=1, ordered=True),
         three(128, 4),
         three(128, 4, ordered=True),
@@ -299,6 +300,7 @@ def _streamed() -> list[HopperConfig]:
         three(128, 3, persistent=1, ordered=True),
         three(128, 5, persistent=1, ordered=True),
         four(64, 8, persistent=1),
+        four(64, 8, persistent=1, pdl=True),
         four(64, 8, persistent=1, ordered=True),
     ]
 

@@ -121,3 +121,54 @@ def test_the_report_puts_the_best_of_ours_beside_the_best_peer(tune, tmp_path, c
     line = capsys.readouterr().out.split()
     assert line == f"{shape} x1.050 687TF | b 800.00 | CUDNN 840.00".split()
     assert [one["name"] for one in json.loads(out.read_text())[0]["ours"]] == ["b", "a"]
+
+
+def test_words_pick_candidates_and_shapes(tune):
+    import tune_candidates
+
+    (shape,) = [s for s in tune_candidates.SHAPES["causal"] if (s.seqlen, s.batch) == (512, 8)]
+    found = tune_candidates.candidates(shape, "ws4-n64-s8-r96-c112-p1,plain-64x64")
+
+    assert set(found) == {
+        "ws4-n64-s8-r96-c112-p1",
+        "ws4-n64-s8-r96-c112-p1-d1",
+        "ws4-n64-s8-r96-c112-p1-o",
+        "plain-64x64-w4-s3",
+    }
+    assert tune_candidates.candidates(shape, "") != found
+    assert not tune_candidates.has_one_of("256x32,512x", "128x8 H8 D64")
+
+
+def test_a_section_of_heads_holds_for_its_candidate_alone(tune, monkeypatch):
+    import tune_candidates
+
+    from flashcore_kernels import forward_hopper
+
+    (shape,) = [s for s in tune_candidates.SHAPES["causal"] if (s.seqlen, s.batch) == (512, 32)]
+    walked = []
+    monkeypatch.setattr(
+        forward_hopper,
+        "hopper_forward",
+        lambda *_, **__: walked.append(forward_hopper.tile_order(True, 256, 512, 64)),
+    )
+    found = tune_candidates.candidates(shape, "solo1-n64-s2-d1")
+
+    for name in ("solo1-n64-s2-d1", "solo1-n64-s2-d1-h8", "solo1-n64-s2-d1-h32"):
+        found[name](None, None, None, None)
+
+    assert walked == [128, 8, 32]
+
+
+def test_rows_chosen_without_a_measurement_can_be_measured(tune):
+    """Each shape of few tiles gets a row that names none."""
+    import tune_candidates
+
+    from flashcore_kernels import configs
+
+    rows = [
+        configs.select((9, 0), s.headdim, s.causal, s.seqlen, s.seqlen, s.batch * s.heads)
+        for s in tune_candidates.SHAPES["few"]
+    ]
+
+    assert len(set(rows)) == 4
+    assert {row.max_tiles for row in rows} == {1584, 2112, 132}
