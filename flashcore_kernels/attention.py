@@ -68,7 +68,7 @@ def attention(
 
     Raises:
         TypeError: If something is no dense tensor or has a dtype without a kernel, or if `causal`
-            is no bool or `scale` no number.
+            or `return_lse` is no bool or `scale` no number.
         ValueError: If shapes, devices, `scale` or `out` don't fit, or if `out` is passed together
             with inputs that need gradients, or needs one itself, or inside a trace.
         NotImplementedError: For a forward-mode derivative, but of plain CPU tensors, inside
@@ -133,6 +133,7 @@ def _attention_checked(
     """Take the way that checks everything, and remember the launch for the next call like it."""
     checks.check_attention_inputs(q, k, v)
     checks.check_flag("causal", causal)
+    checks.check_flag("return_lse", return_lse)
     softmax_scale = checks.softmax_scale(scale, q.shape[3])
     if _needs_gradients(q, k, v):
         if out is not None:

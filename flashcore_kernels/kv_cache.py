@@ -89,7 +89,7 @@ def attention_with_kv_cache(
 
     Raises:
         TypeError: For something that is no dense tensor, a wrong dtype, a `scale` that is no number
-            or a `causal` that is no bool.
+            or a `causal` or `return_lse` that is no bool.
         ValueError: For shapes, strides or devices that do not fit, a `scale` that is not finite, or
             memory in common with what is written; on a CPU also for lengths that are negative or
             leave no room for `k`.
@@ -113,6 +113,7 @@ def attention_with_kv_cache(
     _check_new_tokens(k_cache, v_cache, k, v)
     _refuse_gradients(q, k_cache, v_cache, k, v)
     check_flag("causal", causal)
+    check_flag("return_lse", return_lse)
     factor = softmax_scale(scale, q.shape[3])
     if is_dynamo_compiling() or intercepted():
         return _through_op(

@@ -55,7 +55,7 @@ class Plans:
         if not type(q) is type(k) is torch.Tensor:
             return ()
         # A key equals one of other types (1 == True, float32(0.5) == 0.5), which the checks refuse.
-        if type(causal) is not bool or not isinstance(scale, _SCALES):
+        if not type(causal) is type(return_lse) is bool or not isinstance(scale, _SCALES):
             return ()
         return self.by_key.get(plan_key(q, k, causal, scale, out, return_lse), ())
 

@@ -82,6 +82,8 @@ def _bad(**changes):
         ({"scale": math.nan}, ValueError, "scale is not finite"),
         ({"scale": "1"}, TypeError, "scale is not a number"),
         ({"causal": torch.tensor(True)}, TypeError, "causal is not a bool"),
+        ({"return_lse": torch.tensor(True)}, TypeError, "return_lse is not a bool"),
+        ({"return_lse": 1}, TypeError, "return_lse is not a bool"),
     ],
 )
 def test_wrong_arguments_are_named(changes, error, message):

@@ -180,9 +180,10 @@ def test_decoding_refuses_forward_mode_derivatives(name):
             attention_with_kv_cache(**step)
 
 
-def test_decoding_refuses_a_mask_flag_that_is_no_bool():
-    with pytest.raises(TypeError, match="causal is not a bool: expected True or False, got None"):
-        attention_with_kv_cache(**_step(), causal=None)
+@pytest.mark.parametrize("flag", ["causal", "return_lse"])
+def test_decoding_refuses_a_flag_that_is_no_bool(flag):
+    with pytest.raises(TypeError, match=f"{flag} is not a bool: expected True or False, got None"):
+        attention_with_kv_cache(**_step(), **{flag: None})
 
 
 def test_appending_counts_as_a_write_to_the_cache(monkeypatch):

@@ -102,15 +102,16 @@ def test_a_scale_that_is_a_tensor_is_never_read(monkeypatch, recorded):
 
 
 @only_known_triton
-@pytest.mark.parametrize("wrong", [{"causal": 1}, {"scale": np.float32(0.5)}])
+@pytest.mark.parametrize("wrong", [{"causal": 1}, {"scale": np.float32(0.5)}, {"return_lse": 1}])
 def test_an_argument_of_a_wrong_type_finds_no_plan_of_an_equal_one(monkeypatch, recorded, wrong):
     """It is refused whatever was called before."""
     inputs = make_inputs()
     monkeypatch.setattr(forward, "launch", lambda *args: make_handle(recorded))
-    key = plan_key(*inputs[:2], True, 0.5, None, False)
-    _forward(*inputs, True, 0.5, 0, None, False, plan_key=key)
-    right = {"causal": True, "scale": 0.5}
-    assert key == plan_key(*inputs[:2], *(right | wrong).values(), None, False)
+    key = plan_key(*inputs[:2], True, 0.5, None, True)
+    _forward(*inputs, True, 0.5, 0, None, True, plan_key=key)
+    right = {"causal": True, "scale": 0.5, "return_lse": True}
+    causal, scale, return_lse = (right | wrong).values()
+    assert key == plan_key(*inputs[:2], causal, scale, None, return_lse)
 
     with pytest.raises(TypeError, match="is not a"):
         public_attention(*inputs, **(right | wrong))
