@@ -200,3 +200,27 @@ def test_gradients_flow_through_the_drop_in(device: str) -> None:
 
     assert q.grad is not None
     assert bool(torch.isfinite(q.grad).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, DTYPE], ids=str)
+def test_it_compiles_to_one_graph_with_dynamic_shapes(dtype, device: str) -> None:
+    """By the short way and by the long one."""
+    graphs = []
+
+    def count(graph, examples):
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        scaled_dot_product_attention, backend=count, fullgraph=True, dynamic=True
+    )
+    for length in (9, 33, 50):
+        q = draw(2, 4, length, 64, device=device, dtype=dtype)
+        k = draw(2, 4, length + 1, 64, device=device, dtype=dtype)
+
+        out = compiled(q, k, k, is_causal=True)
+
+        expected = F.scaled_dot_product_attention(q, k, k, is_causal=True)
+        torch.testing.assert_close(out, expected, rtol=2e-3, atol=2e-3)
+    assert len(graphs) == 1
