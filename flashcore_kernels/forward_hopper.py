@@ -25,15 +25,14 @@ class HopperConfig:
     One compiled shape of a Hopper kernel.
 
     Args:
-        family: "solo", one warpgroup per program, or "ws", a producer warp and `groups` of them.
+        family: "solo", one warpgroup per program, or "ws", a producer warp and 2 to 4 of them.
         groups: Tiles of 64 query rows per program.
         block_n: Keys per step.
         stages: Depth of the K and V rings.
         poly: Of every 8 exponentials, how many are computed on the FMA pipe instead of the
             special-function unit.
         maxnreg: Registers per thread at launch; for "ws" it decides how many programs share an SM.
-        consumer_regs: Registers of a consumer's thread after the hand-over ("ws" with 2 or more
-            groups only).
+        consumer_regs: Registers of a consumer's thread after the hand-over ("ws" only).
         persistent: Programs per SM of a persistent grid; 0 starts one program per tile.
         pdl: The program may start before the previous kernel has ended, and waits for it inside.
         q_in_registers: Read Q from shared memory once per tile, not once per step ("solo" only).
@@ -65,7 +64,7 @@ class HopperConfig:
         parts = [f"{self.family}{self.groups}", f"n{self.block_n}", f"s{self.stages}"]
         parts += [f"x{self.poly}"] if self.poly else []
         parts += [f"r{self.maxnreg}"] if self.maxnreg else []
-        parts += [f"c{self.consumer_regs}"] if self.family == "ws" and self.groups > 1 else []
+        parts += [f"c{self.consumer_regs}"] if self.family == "ws" else []
         parts += [f"p{self.persistent}"] if self.persistent else []
         parts += ["d1"] if self.pdl else []
         parts += ["q"] if self.q_in_registers else []

@@ -285,13 +285,8 @@ def attention_ws_kernel(
     fence_async_shared()
     rings = Rings(q_ring, k_ring, v_ring, order)
     feed = (q_desc, k_desc, v_desc, rings, problem, plan)
-    if CONSUMERS == 1:
-        gl.warp_specialize(
-            [(_consume, (o_desc, lse, rings, scale_log2, problem, plan, 0)), (_produce, feed)],
-            [1],
-            [24],
-        )
-    elif CONSUMERS == 2:
+    gl.static_assert(CONSUMERS >= 2 and CONSUMERS <= 4)
+    if CONSUMERS == 2:
         gl.warp_specialize(
             [
                 (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 0)),
