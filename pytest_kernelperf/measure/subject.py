@@ -106,14 +106,17 @@ def arguments_of(subject: Subject) -> tuple[tuple[Any, ...], dict[str, Any]]:
     given = subject.setup() if subject.setup else None
     if given is None:
         return tuple(subject.args), dict(subject.kwargs)
-    try:
-        args, kwargs = given
-        return tuple(args), dict(kwargs)
-    except (TypeError, ValueError):
-        raise SubjectError(
-            f"setup of {name_of(subject.fn)} returned {type(given).__name__}; expected None or "
-            "(args, kwargs), a tuple and a dictionary: return `(q, k), {}`, or nothing"
-        ) from None
+    match given:
+        case (tuple() | list() as args, Mapping() as kwargs):
+            return tuple(args), dict(kwargs)
+    # Not `tuple(given[0])`: a tensor falls into its rows, and a row would be measured.
+    kinds = type(given).__name__
+    if isinstance(given, tuple):
+        kinds = f"({', '.join(type(one).__name__ for one in given)})"
+    raise SubjectError(
+        f"setup of {name_of(subject.fn)} returned {kinds}; expected None or (args, kwargs), a "
+        "tuple and a dictionary: return `(q, k), {}`, or nothing"
+    )
 
 
 def inspect_call(subject: Subject) -> CallShape:
@@ -161,12 +164,12 @@ def refuse_lazy_function(fn: object) -> None:
     inner = fn.func if isinstance(fn, functools.partial) else fn
     for candidate in (inner, getattr(inner, "__call__", None)):  # noqa: B004 - not a callable() test
         for is_lazy, kind in (
-            (inspect.iscoroutinefunction, "coroutine function"),
-            (inspect.isgeneratorfunction, "generator function"),
-            (inspect.isasyncgenfunction, "asynchronous generator function"),
+            (inspect.iscoroutinefunction, "a coroutine function"),
+            (inspect.isgeneratorfunction, "a generator function"),
+            (inspect.isasyncgenfunction, "an asynchronous generator function"),
         ):
             if is_lazy(candidate):
-                raise SubjectError(_lazy_message(fn, f"is a {kind}"))
+                raise SubjectError(_lazy_message(fn, f"is {kind}"))
 
 
 def refuse_lazy_output(fn: object, output: object) -> None:

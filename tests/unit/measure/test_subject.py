@@ -26,6 +26,14 @@ def test_a_setup_that_returns_something_else_is_refused() -> None:
         inspect_call(Subject(torch.neg, setup=lambda: 7))
 
 
+def test_a_setup_that_returns_a_tensor_for_a_tuple_is_refused() -> None:
+    """
+    Taken apart, its only row would be measured.
+    """
+    with pytest.raises(SubjectError, match=r"returned \(Tensor, dict\); expected"):
+        inspect_call(Subject(torch.neg, setup=lambda: (torch.ones(1, 64), {})))
+
+
 async def _coroutine(x: Any) -> Any:
     return x
 
@@ -38,8 +46,16 @@ def _generator(x: Any) -> Any:
     "fn", [_coroutine, _generator, functools.partial(_generator)], ids=["async", "yield", "partial"]
 )
 def test_lazy_functions_are_refused_before_any_call(fn: Any) -> None:
-    with pytest.raises(SubjectError, match="calling it does no work"):
+    with pytest.raises(SubjectError, match=r"is a .* function: calling it does no work"):
         inspect_call(Subject(fn, (torch.zeros(1),)))
+
+
+def test_an_asynchronous_generator_function_is_refused_too() -> None:
+    async def lazy(x: Any) -> Any:
+        yield x
+
+    with pytest.raises(SubjectError, match="is an asynchronous generator function: "):
+        inspect_call(Subject(lazy, (torch.zeros(1),)))
 
 
 @pytest.mark.parametrize("fn", [lambda x: _coroutine(x), lambda x: _generator(x)])
