@@ -45,12 +45,12 @@ def check_callables(callables: Mapping[str, Callable[..., Any]], reference: str)
         )
 
 
-def check_inputs(inputs: Mapping[str, tuple[Any, ...]]) -> None:
+def check_inputs(inputs: Mapping[str, tuple[Any, ...]], kwargs: object) -> None:
     """
     Refuse inputs that can't be told from each other.
 
     Raises:
-        OptionsError: Fewer than two, or one that is no tuple of arguments.
+        OptionsError: Fewer than two, or arguments of another kind than in a call.
     """
     if not isinstance(inputs, Mapping) or len(inputs) < 2:
         raise OptionsError(
@@ -58,11 +58,31 @@ def check_inputs(inputs: Mapping[str, tuple[Any, ...]]) -> None:
             f"{{'zeros': (x,), 'random': (y,)}}, got {type(inputs).__name__}"
         )
     for name, args in inputs.items():
-        if not isinstance(args, tuple | list):
-            raise OptionsError(
-                f"kernelperf.data_independence: {name!r}: expected the positional arguments as a "
-                f"tuple, got {type(args).__name__}: write ({name},) for one argument"
-            )
+        check_arguments(args, kwargs, f"kernelperf.data_independence: {name!r}")
+
+
+def check_arguments(args: object, kwargs: object, where: str) -> None:
+    """
+    Refuse arguments that are no tuple: a tensor would fall into its rows, and a row be measured.
+
+    Args:
+        args: The positional arguments of a call.
+        kwargs: Its keyword arguments; None if there are none.
+        where: What the message names first.
+
+    Raises:
+        OptionsError: For the first that is of another kind.
+    """
+    if not isinstance(args, tuple | list):
+        raise OptionsError(
+            f"{where}: expected the positional arguments as a tuple, got {type(args).__name__}: "
+            "write (x,) for one argument"
+        )
+    if not (kwargs is None or isinstance(kwargs, Mapping)):
+        raise OptionsError(
+            f"{where}: expected the keyword arguments as a dictionary, got "
+            f"{type(kwargs).__name__}: write kwargs={{'name': value}}"
+        )
 
 
 def check_same_shape(shapes: Mapping[str, CallShape]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kernelperf.comparing import (
     bounds_of,
+    check_arguments,
     check_callables,
     check_inputs,
     check_keywords,
@@ -115,6 +116,7 @@ class KernelPerf(Result):
             KernelPerfError: If it can't be measured as asked.
         """
         __tracebackhide__ = True
+        check_arguments(args, kwargs, "kernelperf.measure")
         key = self._new_name(name)
         options = self._options(keywords, "kernelperf.measure")
         per = self._per(options)
@@ -168,6 +170,7 @@ class KernelPerf(Result):
         """
         __tracebackhide__ = True
         check_callables(callables, reference)
+        check_arguments(args, kwargs, "kernelperf.compare")
         least = least_speedups(min_speedup, callables, reference)
         tolerance = tolerance_of(rtol, atol)
         key = self._new_name(name or "compare")
@@ -221,7 +224,7 @@ class KernelPerf(Result):
             KernelPerfError: If it can't be measured as asked.
         """
         __tracebackhide__ = True
-        check_inputs(inputs)
+        check_inputs(inputs, kwargs)
         bounds = bounds_of(bound)
         key = self._new_name(name or "data_independence")
         check_keywords(keywords, "kernelperf.data_independence")

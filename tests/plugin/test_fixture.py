@@ -143,6 +143,36 @@ def test_a_number_before_the_call_raises(project):
     result.stdout.fnmatch_lines(["E *NotMeasuredError*nothing was measured yet*"])
 
 
+@pytest.mark.parametrize("args", [(), ("--kernelperf",)])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("measure(abs, -1)", "kernelperf.measure: *as a tuple, got int: write (x,) *"),
+        # What iterates would fall apart, and its only row be measured.
+        ("measure(abs, range(1))", "kernelperf.measure: *as a tuple, got range: write (x,) *"),
+        (
+            "measure(abs, (1,), [2])",
+            "kernelperf.measure: *as a dictionary, got list: write kwargs=*",
+        ),
+        (
+            "compare({'a': abs, 'b': abs}, range(1), reference='a')",
+            "kernelperf.compare: *as a tuple, got range*",
+        ),
+        (
+            "data_independence(abs, {'a': (1,), 'b': (2,)}, kwargs=[3])",
+            "kernelperf.data_independence: *as a dictionary, got list*",
+        ),
+    ],
+)
+def test_arguments_that_are_no_tuple_are_refused(project, args, call, message):
+    project.write(f"def test_it(kernelperf): kernelperf.{call}")
+
+    result = project.run(*args)
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"E *OptionsError: {message}"])
+
+
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
