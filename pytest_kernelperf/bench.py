@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,7 +56,7 @@ class Room(Protocol):
     def peaks(self, device: str) -> Peaks | None: ...
 
     def watch(
-        self, seconds: float, label: str, on_hang: Callable[[], None]
+        self, seconds: float, label: str, on_hang: Callable[[], str]
     ) -> AbstractContextManager[None]: ...
 
     def release(self) -> None: ...
@@ -87,7 +88,8 @@ class Bench:
         settings: What the run was asked to do.
         room: Measures; `pytest_kernelperf.measure`, or a scripted one.
         progress: Gets a short text now and then while something is measured.
-        on_hang: Called before the process is ended because a callable never returned.
+        on_hang: Called with the test's id before the process is ended because a callable never
+            returned; returns what to say of what is kept.
         plans: How the first process of the run measured, where this is a later one.
         against: Set if the run compares with another revision instead of baselines.
     """
@@ -98,7 +100,7 @@ class Bench:
         room: Room,
         *,
         progress: Callable[[str], None],
-        on_hang: Callable[[], None],
+        on_hang: Callable[[str], str],
         plans: Callable[[Case], Plan | None] = lambda case: None,
         against: Against | None = None,
     ) -> None:
@@ -287,7 +289,7 @@ class Bench:
                 yield
                 return
             label = f"{place.nodeid} {name}".strip()
-            with self.room.watch(seconds, label, self._on_hang):
+            with self.room.watch(seconds, label, partial(self._on_hang, place.nodeid)):
                 yield
         finally:
             self.progress("")

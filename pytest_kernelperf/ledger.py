@@ -142,13 +142,6 @@ class Ledger:
         self._uncollected.add(nodeid)
         self._failed[nodeid] = False
 
-    def cut_off(self) -> None:
-        """
-        Keep the record as it is: the process is about to be ended.
-        """
-        if self._writer is not None:
-            self._writer.close(complete=False)
-
     def finish(self, *, has_failed: bool) -> None:
         """
         Close the record, store baselines and write the JSON document, as far as asked.

@@ -28,7 +28,7 @@ from pytest_kernelperf.pytest_reports import (
     verdict_repr,
 )
 from pytest_kernelperf.reruns import rerun_command, rerun_warning
-from pytest_kernelperf.settings import Settings
+from pytest_kernelperf.settings import Settings, faulthandler_timeout_s
 from pytest_kernelperf.settling import Settling
 from pytest_kernelperf.stash import (
     BODY,
@@ -74,7 +74,7 @@ class MeasuringRun:
         launch = launch_of(config, arguments)
         self._settling = Settling(config, settings, launch, self._progress)
         # Now, because later pytest captures the stream that a hang is reported to.
-        install_watchdog(None, _faulthandler_timeout(config))
+        install_watchdog(None, faulthandler_timeout_s(config))
 
     def check_paths(self) -> None:
         """
@@ -99,15 +99,22 @@ class MeasuringRun:
                 self.settings,
                 room_of(self.config),
                 progress=self._progress,
-                on_hang=self._cut_off,
+                on_hang=self._keep,
                 plans=lambda case: self.served.plans.get(case) if self.served else None,
                 against=self._settling.against,
             )
         return self._bench
 
-    def _cut_off(self) -> None:
-        self.ledger.cut_off()
+    def _keep(self, nodeid: str) -> str:
+        """
+        Keep what the run has, which a test that never returns ends, and return what to say of it.
+        """
         self._settling.abandon()
+        if self.is_worker:  # The process that it reports to keeps its tests.
+            return ""
+        self.ledger.note_failure(nodeid, in_teardown=False)
+        self.ledger.finish(has_failed=True)
+        return "\n\n".join(["", *self._blocks(), self.ledger.last_line(), ""])
 
     def bench_for(self, item: pytest.Item) -> Bench | GpulessBench:
         """
@@ -324,14 +331,15 @@ class MeasuringRun:
         """
         Show the table, the reasons, and what an update changed.
         """
-        quiet = self.config.get_verbosity() < 0
-        writer = self.config.get_terminal_writer()
-        blocks = self.ledger.blocks(
-            width=writer.fullwidth, color=bool(terminalreporter.hasmarkup), quiet=quiet
-        )
-        if blocks and not quiet:
+        blocks = self._blocks(color=bool(terminalreporter.hasmarkup))
+        if blocks and self.config.get_verbosity() >= 0:
             terminalreporter.write_sep("=", "kernelperf")
         terminalreporter.write("\n\n".join(blocks) + "\n" if blocks else "")
+
+    def _blocks(self, *, color: bool = False) -> list[str]:
+        quiet = self.config.get_verbosity() < 0
+        width = self.config.get_terminal_writer().fullwidth
+        return self.ledger.blocks(width=width, color=color, quiet=quiet)
 
     def _give_up_following(self, item: pytest.Item, error: BaseException) -> None:
         """
@@ -389,12 +397,3 @@ class MeasuringRun:
         if passed and is_unmeasured and item.get_closest_marker(MARKER) and not may_fail(item):
             return outcome.without_measurement()
         return outcome
-
-
-def _faulthandler_timeout(config: pytest.Config) -> float:
-    """
-    Return pytest's own limit in seconds; 0.0 where it has none (`-p no:faulthandler`).
-    """
-    if not config.pluginmanager.hasplugin("faulthandler"):
-        return 0.0
-    return float(config.getini("faulthandler_timeout") or 0.0)

@@ -209,3 +209,12 @@ def _refuse_idle_options(option: Callable[[str], Any], *, measuring: bool) -> No
 
 def _spelled(name: str) -> str:
     return f"--kernelperf-{name.replace('_', '-')}"
+
+
+def faulthandler_timeout_s(config: Any) -> float:
+    """
+    Return pytest's own limit for a test, seconds; 0.0 where it has none (`-p no:faulthandler`).
+    """
+    if not config.pluginmanager.hasplugin("faulthandler"):
+        return 0.0
+    return float(config.getini("faulthandler_timeout") or 0.0)

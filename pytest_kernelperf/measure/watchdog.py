@@ -2,9 +2,9 @@
 Ends a process whose measured callable never returns, after saying where it hangs.
 
 Two guards, because one is not enough. A daemon thread names the test, prints all stacks, lets the
-caller save what it has, and exits with status 70. It needs the interpreter lock; where a callable
-holds that for ever (a runaway regular expression, an extension in a loop), `faulthandler`'s own C
-thread prints the stacks ten seconds later and exits with status 1.
+caller save what it has, says what that is, and exits with status 70. It needs the interpreter lock;
+where a callable holds that for ever (a runaway regular expression, an extension in a loop),
+`faulthandler`'s own C thread prints the stacks ten seconds later and exits with status 1.
 
 Python has one such C timer, and pytest's `faulthandler_timeout` uses it too. While a watch is on
 it is ours; when the last watch ends, pytest's is armed again from the start, if `install` was told
@@ -25,6 +25,8 @@ from dataclasses import dataclass
 EXIT_STATUS = 70
 #: What the thread has for its report before the C timer ends the process.
 BACKSTOP_S = 10.0
+#: And then for saving what the run has.
+SAVING_S = 60.0
 
 
 @dataclass
@@ -58,14 +60,15 @@ def install(stderr_fd: int | None = None, faulthandler_timeout_s: float = 0.0) -
 
 
 @contextlib.contextmanager
-def watch(seconds: float, label: str, on_hang: Callable[[], object]) -> Iterator[None]:
+def watch(seconds: float, label: str, on_hang: Callable[[], str]) -> Iterator[None]:
     """
     End the process if the body takes longer than this.
 
     Args:
         seconds: Time the body may take.
         label: What hangs then: the test's id.
-        on_hang: Saves what the run has; called in the watching thread. It has ten seconds.
+        on_hang: Saves what the run has and returns what to say of it; called in the watching
+            thread. It has `SAVING_S`.
     """
     install(faulthandler_timeout_s=_STATE.faulthandler_timeout_s)
     done = threading.Event()
@@ -99,12 +102,12 @@ def _arm() -> None:
         faulthandler.dump_traceback_later(_STATE.faulthandler_timeout_s, file=fd)
 
 
-def _wait(done: threading.Event, seconds: float, label: str, on_hang: Callable[[], object]) -> None:
+def _wait(done: threading.Event, seconds: float, label: str, on_hang: Callable[[], str]) -> None:
     if done.wait(seconds):
         return
     try:
         _report(seconds, label)
-        on_hang()
+        _say(on_hang())
     finally:
         # Not sys.exit: the main thread never gets to see it.
         os._exit(EXIT_STATUS)
@@ -117,8 +120,16 @@ def _report(seconds: float, label: str) -> None:
     text = (
         f"\nkernelperf: {label} did not return within {seconds:g} s; ending the process with "
         f"status {EXIT_STATUS}. Expected the callable to return: see below where it waits, or "
-        "raise kernelperf_hang_timeout. What a record file already has of earlier tests is kept.\n"
+        "raise kernelperf_hang_timeout. What earlier tests brought is kept.\n"
     )
+    _say(text)
     with contextlib.suppress(OSError):
-        os.write(fd, text.encode())
         faulthandler.dump_traceback(file=fd, all_threads=True)
+    faulthandler.dump_traceback_later(SAVING_S, exit=True, file=fd)
+
+
+def _say(text: str) -> None:
+    if _STATE.stderr_fd is None:
+        return
+    with contextlib.suppress(OSError), open(_STATE.stderr_fd, "wb", closefd=False) as stream:
+        stream.write(text.encode())

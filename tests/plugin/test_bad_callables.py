@@ -4,6 +4,8 @@ Callables that can't be measured, for real on the CPU: each a clear error, and n
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("torch")
@@ -101,7 +103,11 @@ def test_declared_mutation_is_measured(real_project):
     assert result.ret == pytest.ExitCode.OK
 
 
-def test_a_callable_that_never_returns_is_named_and_what_was_measured_is_kept(real_project):
+@pytest.fixture
+def hanging(real_project):
+    """
+    Return a project whose second of three tests never returns.
+    """
     real_project.pytester.makeini("[pytest]\nkernelperf_hang_timeout = 2")
     real_project.write(
         """
@@ -116,13 +122,44 @@ def test_a_callable_that_never_returns_is_named_and_what_was_measured_is_kept(re
 
         def test_hangs(kernelperf):
             kernelperf(sleep_for_ever, 1)
+
+        def test_last(kernelperf):
+            kernelperf.measure(abs, (-1,), max_time=0.1)
         """
     )
+    return real_project
 
-    result = real_project.run_apart("--kernelperf", "--kernelperf-record", "run.jsonl")
+
+def test_a_callable_that_never_returns_is_named_and_what_was_measured_is_kept(hanging):
+    files = "--kernelperf-record=run.jsonl", "--kernelperf-json=run.json"
+
+    result = hanging.run_apart("--kernelperf-update", *files)
 
     assert result.ret == 70
-    result.stderr.fnmatch_lines(["*test_it.py::test_hangs*", "*sleep_for_ever*"])
-    run = real_project.read_run()
+    result.stderr.fnmatch_lines(
+        [
+            "*test_it.py::test_hangs did not return within 2 s*",
+            "*sleep_for_ever*",
+            "test_first *NO_BASELINE*",
+            "added *test_it.py::test_first *",
+            "kernelperf: stopped early, 2 not measured: *::test_hangs, *::test_last",
+            "kernelperf: 0 judged, 1 test failed without a verdict, 1 NOT judged (1 NO_BASELINE)",
+        ]
+    )
+    run = hanging.read_run()
     assert [one.measurement.case.test for one in run.recorded] == ["test_first"]
+    assert run.failed == ("test_it.py::test_hangs",)
     assert not run.complete
+    assert hanging.read_json()["exit_failed"]
+    stored = json.loads(hanging.baseline_text())["entries"]
+    assert list(stored) == ["test_first | wall warm paced"]
+
+
+@pytest.mark.parametrize("args", [("-q",), ("-q", "-p", "xdist", "-n", "1")], ids=["", "xdist"])
+def test_a_run_that_hangs_stores_what_it_has_whoever_measures(hanging, args):
+    if "xdist" in args:
+        pytest.importorskip("xdist")
+
+    hanging.run_apart("--kernelperf-update", *args)
+
+    assert "test_first | wall warm paced" in hanging.baseline_text()

@@ -40,7 +40,7 @@ def test_a_hanging_callable_is_named_and_the_process_ends(hang: str) -> None:
     status, said = run(f"""
         def never_returns():
             {hang}
-        with watchdog.watch(0.3, "test_x[8]", lambda: os.write(2, b"SAVED")):
+        with watchdog.watch(0.3, "test_x[8]", lambda: "SAVED"):
             never_returns()
     """)
 
@@ -59,7 +59,7 @@ def test_a_callable_that_holds_the_interpreter_is_ended_from_c() -> None:
         watchdog.BACKSTOP_S = 0.3
         def backtracks():
             re.match(r"(a+)+$", "a" * 64 + "b")
-        with watchdog.watch(0.2, "test_x", lambda: None):
+        with watchdog.watch(0.2, "test_x", lambda: ""):
             backtracks()
     """)
 
@@ -70,7 +70,7 @@ def test_a_callable_that_holds_the_interpreter_is_ended_from_c() -> None:
 
 def test_saving_that_hangs_too_is_ended_from_c() -> None:
     status, said = run("""
-        watchdog.BACKSTOP_S = 0.3
+        watchdog.SAVING_S = 0.3
         with watchdog.watch(0.2, "test_x", lambda: time.sleep(1000)):
             time.sleep(1000)
     """)
@@ -95,7 +95,7 @@ def test_the_report_reaches_the_real_stderr_under_capture() -> None:
     status, said = run("""
         watchdog.install()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        with watchdog.watch(0.2, "test_x", lambda: None):
+        with watchdog.watch(0.2, "test_x", lambda: ""):
             time.sleep(1000)
     """)
 
@@ -116,9 +116,9 @@ def test_a_callable_that_returns_in_time_leaves_nothing_behind() -> None:
 
 def test_the_outer_watch_goes_on_after_an_inner_one() -> None:
     status, said = run("""
-        watchdog.BACKSTOP_S = 0.2
+        watchdog.SAVING_S = 0.2
         with watchdog.watch(0.5, "outer", lambda: time.sleep(1000)):
-            with watchdog.watch(100, "inner", lambda: None):
+            with watchdog.watch(100, "inner", lambda: ""):
                 pass
             time.sleep(1000)
     """)
@@ -131,7 +131,7 @@ def test_the_outer_watch_goes_on_after_an_inner_one() -> None:
 def test_pytests_own_timeout_is_armed_again() -> None:
     status, said = run("""
         watchdog.install(faulthandler_timeout_s=0.2)
-        with watchdog.watch(100, "test_x", lambda: None):
+        with watchdog.watch(100, "test_x", lambda: ""):
             pass
         time.sleep(0.6)
     """)
@@ -148,14 +148,14 @@ def test_without_a_setting_no_timer_is_left_armed(monkeypatch: pytest.MonkeyPatc
         lambda seconds, **options: armed.append(seconds),
     )
 
-    with watchdog.watch(50, "test_x", lambda: None):
+    with watchdog.watch(50, "test_x", lambda: ""):
         pass
 
     assert [pytest.approx(60, abs=1)] == armed
 
 
 def test_an_exception_passes_through_and_ends_the_watch() -> None:
-    with pytest.raises(ValueError, match="mine"), watchdog.watch(50, "test_x", lambda: None):
+    with pytest.raises(ValueError, match="mine"), watchdog.watch(50, "test_x", lambda: ""):
         raise ValueError("mine")
 
     assert () == watchdog._STATE.ends
