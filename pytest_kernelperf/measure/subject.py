@@ -146,7 +146,10 @@ def name_of(fn: object) -> str:
     """
     if isinstance(fn, functools.partial):
         return f"partial({name_of(fn.func)})"
-    return str(getattr(fn, "__qualname__", None) or type(fn).__name__)
+    # Of what was not written in Python the longer name is C++'s: `_VariableFunctionsClass.add`.
+    of_python = isinstance(fn, type) or hasattr(fn, "__code__")
+    own = getattr(fn, "__qualname__" if of_python else "__name__", None)
+    return str(own or type(fn).__name__)
 
 
 def refuse_lazy_function(fn: object) -> None:

@@ -13,6 +13,7 @@ import pytest
 from pytest_kernelperf.errors import SubjectError, TimerUnavailableError
 from pytest_kernelperf.measure import Subject, inspect_call
 from pytest_kernelperf.measure.guard import Guard
+from pytest_kernelperf.measure.subject import name_of
 
 torch = pytest.importorskip("torch")
 
@@ -32,6 +33,21 @@ def test_a_setup_that_returns_a_tensor_for_a_tuple_is_refused() -> None:
     """
     with pytest.raises(SubjectError, match=r"returned \(Tensor, dict\); expected"):
         inspect_call(Subject(torch.neg, setup=lambda: (torch.ones(1, 64), {})))
+
+
+@pytest.mark.parametrize(
+    ("fn", "name"),
+    [
+        (add_into, "add_into"),
+        (torch.add, "add"),
+        (torch.ops.aten.add, "add"),
+        (functools.partial(torch.add, alpha=2), "partial(add)"),
+        (torch.nn.Linear(1, 1), "Linear"),
+        (torch.nn.Linear(1, 1).forward, "Linear.forward"),
+    ],
+)
+def test_messages_call_a_callable_as_its_author_does(fn: Any, name: str) -> None:
+    assert name == name_of(fn)
 
 
 async def _coroutine(x: Any) -> Any:
