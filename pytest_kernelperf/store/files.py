@@ -20,6 +20,8 @@ from pytest_kernelperf.errors import BaselineFormatError, BaselineWriteError
 #: An update holds the lock for well under a second; who waits this long waits for something stuck.
 LOCK_TIMEOUT_S = 60.0
 
+_IS_DIRECTORY = "is a directory; expected a file: name one, or move it away"
+
 
 def read_bytes(path: Path, kind: str) -> bytes | None:
     """
@@ -37,9 +39,7 @@ def read_bytes(path: Path, kind: str) -> bytes | None:
     except FileNotFoundError:
         return None
     except IsADirectoryError as error:
-        raise BaselineFormatError(
-            f"{kind} {path} is a directory; expected a file; move the directory away"
-        ) from error
+        raise BaselineFormatError(f"{kind} {path} {_IS_DIRECTORY}") from error
     except OSError as error:
         raise BaselineFormatError(
             f"{kind} {path} can't be read: {error.strerror or error}; "
@@ -145,7 +145,9 @@ def check_writable(path: Path) -> None:
         return
     target = Path(os.path.realpath(path))
     if target.is_dir():
-        raise BaselineWriteError(f"{path} is a directory; expected a file; move it away")
+        raise BaselineWriteError(
+            f"{path} is a directory; expected a file: name one, or move it away"
+        )
     if target.exists() and not _may_write(target):
         raise BaselineWriteError(_read_only(path, "the file is read-only"))
     folder = next((f for f in target.parents if f.exists()), None)
@@ -178,7 +180,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         raise BaselineWriteError(
             f"{path} can't be written: {error.strerror or error}; the file is as it was; "
-            f"make room or permit writing there, and update again"
+            f"make room or permit writing there, and try again"
         ) from error
     finally:
         # Also after an interrupt, which is no OSError and goes on to the caller.
@@ -234,7 +236,7 @@ def _may_write(path: Path) -> bool:
 def _read_only(path: Path, why: str) -> str:
     return (
         f"{path} can't be written: {why}; nothing was changed; "
-        f"permit writing there (chmod u+w) or name another place, and update again"
+        f"permit writing there (chmod u+w) or name another place, and try again"
     )
 
 

@@ -252,9 +252,9 @@ def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(BaselineFormatError, match="is a directory"):
+    with pytest.raises(BaselineFormatError, match="is a directory; expected a file: name one"):
         read_run(tmp_path)
-    with pytest.raises(BaselineWriteError, match="is a directory"):
+    with pytest.raises(BaselineWriteError, match="is a directory; expected a file: name one"):
         RunWriter(tmp_path)
 
 
