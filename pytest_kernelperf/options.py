@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 MARKER = "kernel_perf"
 
+#: What people ask of the mark, and a call of the fixture takes: keyword to method.
+_OF_CALLS = {
+    "name": "measure",
+    "setup": "measure",
+    "min_speedup": "compare",
+    "bound": "data_independence",
+}
+
 #: Checked values by keyword: what one marker, the ini file or the command line says.
 Layer = Mapping[str, Any]
 
@@ -77,6 +85,11 @@ def parse_keywords(keywords: Mapping[str, Any], *, where: str = MARKER) -> dict[
     parsed = {}
     for name, value in keywords.items():
         check = CHECKS.get(name)
+        if check is None and name in _OF_CALLS:
+            raise OptionsError(
+                f"{where}: unknown keyword {name!r}: it is given to "
+                f"kernelperf.{_OF_CALLS[name]}(...) in the test's body"
+            )
         if check is None:
             raise OptionsError(f"{where}: {unknown('keyword', name, CHECKS)}")
         try:
