@@ -96,7 +96,7 @@ def report(documents: list[Document]) -> str:
 
 def main() -> None:
     """Print the report of some files."""
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         name = Path(sys.argv[0]).name
         raise SystemExit(f"usage: {name} FILE [FILE ...] (of attention_table.py --out)")
     slices: dict[str, Document] = {}

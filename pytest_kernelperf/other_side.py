@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pytest_kernelperf.errors import RevisionError
 from pytest_kernelperf.relocation import Relocation
+from pytest_kernelperf.requirements import unmet
 from pytest_kernelperf.revision import Checkout, Revision, plain_environ
 from pytest_kernelperf.workers import Launch
 
@@ -50,7 +51,7 @@ class OtherSide:
             waiting: Called now and then.
 
         Raises:
-            RevisionError: If git or the build fails.
+            RevisionError: If git or the build fails, or the revision needs what is not installed.
         """
         self._checkout.make()
         repository = self.revision.repository
@@ -63,8 +64,27 @@ class OtherSide:
         if self.build:
             folder = relocation.path(str(self.rootdir))
             _run_build(self.build, folder, moved, self.revision, waiting)
+        self._refuse_other_dependencies(Path(relocation.path(str(self.rootdir))))
         # Now that all that the build makes is there.
         return replace(moved, path=relocation.search_path(launch.path, launch.folder))
+
+    def _refuse_other_dependencies(self, folder: Path) -> None:
+        """
+        Raise for a requirement of the revision's that this environment lacks.
+
+        One that the working tree declares, too, and lives without, is its owner's business.
+        """
+        ours = unmet(self.rootdir)
+        lacking = {text: found for text, found in unmet(folder).items() if text not in ours}
+        if lacking:
+            told = ", ".join(
+                f"{text} ({f'{found} is installed' if found else 'not installed'})"
+                for text, found in lacking.items()
+            )
+            raise RevisionError(
+                f"{self.revision.label} can't be measured: it needs {told}. Both sides run in one "
+                "environment: install what both need, or name another revision"
+            )
 
     def remove(self) -> None:
         """

@@ -52,6 +52,25 @@ def test_a_revision_that_does_not_import(repository):
     )
 
 
+@pytest.mark.parametrize(
+    ("needed", "said"),
+    [
+        ("packageof1999>=2", "it needs packageof1999>=2 (not installed)"),
+        ("pytest<8", f"it needs pytest<8 ({pytest.__version__} is installed)"),
+    ],
+)
+def test_a_revision_that_declares_other_dependencies(repository, needed, said):
+    """They may be imported late, or not at all: nothing else would tell."""
+    test = "def test_kernel(kernelperf): kernelperf(abs, -1)"
+    project = repository.path / "pyproject.toml"
+    project.write_text(f"[project]\nname = 'p'\nversion = '0'\ndependencies = ['{needed}']\n")
+    repository.project.write(test)
+    repository.commit("other dependencies")
+    project.write_text("[project]\nname = 'p'\nversion = '0'\n")
+
+    refused(repository, "HEAD", said, "Both sides run in one environment")
+
+
 def test_a_revision_that_lacks_the_plugin(repository):
     repository.project.write("def test_kernel(): pass")
     repository.commit("without the plugin")
