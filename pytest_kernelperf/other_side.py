@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pytest_kernelperf.errors import RevisionError
 from pytest_kernelperf.relocation import Relocation
-from pytest_kernelperf.requirements import unmet
+from pytest_kernelperf.requirements import lacking
 from pytest_kernelperf.revision import Checkout, Revision, plain_environ
 from pytest_kernelperf.workers import Launch
 
@@ -70,20 +70,16 @@ class OtherSide:
 
     def _refuse_other_dependencies(self, folder: Path) -> None:
         """
-        Raise for a requirement of the revision's that this environment lacks.
+        Raise for a package that the revision needs and this environment lacks.
 
         One that the working tree declares, too, and lives without, is its owner's business.
         """
-        ours = unmet(self.rootdir)
-        lacking = {text: found for text, found in unmet(folder).items() if text not in ours}
-        if lacking:
-            told = ", ".join(
-                f"{text} ({f'{found} is installed' if found else 'not installed'})"
-                for text, found in lacking.items()
-            )
+        missing = lacking(folder) - lacking(self.rootdir)
+        if missing:
             raise RevisionError(
-                f"{self.revision.label} can't be measured: it needs {told}. Both sides run in one "
-                "environment: install what both need, or name another revision"
+                f"{self.revision.label} can't be measured: it needs {', '.join(sorted(missing))}, "
+                "not installed here. Both sides run in one environment: install what both need, or "
+                "name another revision"
             )
 
     def remove(self) -> None:

@@ -265,7 +265,7 @@ class _Pairing:
             return replace(self, after=replace(new, processes=()))
         if isinstance(old, Measurement) and old.problem is not None:
             old = f"it is INVALID there: {old.problem.message}"
-        if isinstance(old, str) and self.before is None and pair == 1 and not before.is_lost:
+        if isinstance(old, str) and self.before is None and not before.is_lost:
             return replace(self, missing=old.removesuffix("."))
         for one, known in ((old, self.before), (new, self.after)):
             why = one if isinstance(one, str) else _unlike(one, known)

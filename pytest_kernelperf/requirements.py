@@ -8,49 +8,49 @@ import importlib
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 # Python 3.10 has none of its own; pytest brings this one there.
 _TOML = "tomllib" if sys.version_info >= (3, 11) else "tomli"
 
 
-def unmet(folder: Path) -> dict[str, str]:
+def lacking(folder: Path) -> set[str]:
     """
-    Return the requirements of a project that this environment does not meet, with what is there.
+    Return the packages that a project needs and this environment does not have, in any version.
+
+    Versions are not looked at: a project that runs in spite of its own bounds is its owner's
+    business, and one environment can't keep two revisions' pins.
 
     Args:
         folder: Its `pyproject.toml` is read, if it has one: `[project] dependencies`. What can't be
             read declares nothing.
-
-    Returns:
-        By requirement, as written: the installed version, or "" where there is none.
     """
     try:
         text = (folder / "pyproject.toml").read_text(encoding="utf-8")
-        document: dict[str, Any] = importlib.import_module(_TOML).loads(text)
-    except (OSError, ValueError):
-        return {}
-    project = document.get("project", {})
-    declared = project.get("dependencies", []) if isinstance(project, dict) else []
-    found = ((text, _installed(text)) for text in declared if isinstance(text, str))
-    return {text: version for text, version in found if version is not None}
+        declared = importlib.import_module(_TOML).loads(text)["project"]["dependencies"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    names = map(_needed, declared if isinstance(declared, list) else ())
+    return {name for name in names if name and not _is_installed(name)}
 
 
-def _installed(text: str) -> str | None:
+def _needed(text: object) -> str:
     """
-    Return the version that does not do; None where it does, or is not needed here.
+    Return the name of the package that a requirement asks for; "" if for none here.
     """
     try:
-        wanted = Requirement(text)
+        wanted = Requirement(str(text))
     except InvalidRequirement:
-        return None
-    # A requirement by address names no version that could be compared.
-    if wanted.url or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
-        return None
-    try:
-        version = metadata.version(wanted.name)
-    except metadata.PackageNotFoundError:
         return ""
-    return None if wanted.specifier.contains(version, prereleases=True) else version
+    is_needed = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+    return canonicalize_name(wanted.name) if is_needed else ""
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -109,11 +109,13 @@ class MeasuringRun:
         """
         Keep what the run has, which a test that never returns ends, and return what to say of it.
         """
-        self._settling.abandon()
-        if self.is_worker:  # The process that it reports to keeps its tests.
-            return ""
-        self.ledger.note_failure(nodeid, in_teardown=False)
-        self.ledger.finish(has_failed=True)
+        try:
+            if self.is_worker:  # The process that it reports to keeps its tests.
+                return ""
+            self.ledger.note_failure(nodeid, in_teardown=False)
+            self.ledger.finish(has_failed=True)
+        finally:
+            self._settling.abandon()
         return "\n\n".join(["", *self._blocks(), self.ledger.last_line(), ""])
 
     def bench_for(self, item: pytest.Item) -> Bench | GpulessBench:

@@ -9,6 +9,7 @@ it fails. It lives as long as the connection to it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -345,10 +346,7 @@ def gist(text: str) -> str:
     """
     Return the line of a process's output, or of a test's failure, that says what went wrong.
     """
-    lines: list[str] = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        # What pytest wrote before is its header.
-        lines = [] if _PROGRESS.fullmatch(line) else [*lines, line]
+    lines = list(filter(None, map(str.strip, text.splitlines())))
     refused = [found[1] for line in lines if (found := _REFUSED.match(line))]
     if refused:
         return refused[-1]
@@ -356,4 +354,6 @@ def gist(text: str) -> str:
         telling = [line for line in lines if line.startswith(start)]
         if telling:
             return telling[-1].removeprefix("E  ").strip()
-    return lines[-1] if lines else ""
+    # What pytest wrote before its progress is its header.
+    last = itertools.takewhile(lambda line: not _PROGRESS.fullmatch(line), reversed(lines))
+    return next(last, "")

@@ -17,7 +17,7 @@ from scipy import special
 from pytest_kernelperf.analysis.change import ChangeEstimate
 from pytest_kernelperf.analysis.comparability import find_difference
 from pytest_kernelperf.analysis.decision import Findings, decide
-from pytest_kernelperf.analysis.evidence import Circumstances, excuse, gather
+from pytest_kernelperf.analysis.evidence import Circumstances, excuse, explained_alone, gather
 from pytest_kernelperf.analysis.intervals import TAIL_PROBABILITY
 from pytest_kernelperf.analysis.margins import MIN_PROCESSES
 from pytest_kernelperf.analysis.noise import (
@@ -35,6 +35,7 @@ from pytest_kernelperf.analysis.reasons import Reason
 from pytest_kernelperf.analysis.scatter import mixed
 from pytest_kernelperf.analysis.sentences import Story, tell
 from pytest_kernelperf.analysis.verdicts import judge, judged_percentiles
+from pytest_kernelperf.analysis.witnesses import clocks_excuse
 from pytest_kernelperf.model import (
     Interval,
     Limits,
@@ -75,12 +76,23 @@ class _Pairs:
 
     Attributes:
         standard_error: Of the mean log difference, moderated.
+        explained: How much of each pair's slowdown its own clocks explain, on log scale.
     """
 
     before: Sequence[ProcessLogs]
     after: Sequence[ProcessLogs]
     change: ChangeEstimate
     standard_error: float
+    explained: Sequence[float]
+
+    def slower(self, margin: float) -> tuple[int, int]:
+        """
+        Return how many pairs are slower by more than a margin, and how many beyond their clocks.
+        """
+        differences = [b.mean - a.mean for a, b in zip(self.before, self.after, strict=True)]
+        left = [one - by for one, by in zip(differences, self.explained, strict=True)]
+        beyond = math.log1p(margin)
+        return sum(one > beyond for one in differences), sum(one > beyond for one in left)
 
 
 def judge_pair(
@@ -184,6 +196,7 @@ def _verdict(
         enough_samples=pairs is not None,
     )
     status, reason = decide(findings)
+    slow, agree = pairs.slower(margin) if pairs else (0, 0)
     story = Story(
         percentile=percentile,
         status=status,
@@ -195,6 +208,8 @@ def _verdict(
         difference=difference,
         seen=seen,
         baseline_processes=MIN_PROCESSES,  # Nothing here is provisional for want of a baseline.
+        candidate_processes=len(pairs.after) if pairs else 0,
+        slowed_by_clock=slow - agree,
         samples=sum(len(r.times_us) for each in after.processes for r in each.rounds),
     )
     return _as_verdict(after, story, len(pairs.after) if pairs else 0)
@@ -205,7 +220,12 @@ def _excuse(seen: Circumstances, pairs: _Pairs | None, margin: float) -> Reason 
         return None
     if len(pairs.after) < MIN_PAIRS:
         return Reason.PROVISIONAL
-    return excuse(seen, pairs.change.interval.low, margin)
+    if pairs.change.interval.low <= margin:
+        return None
+    slow, agree = pairs.slower(margin)
+    return excuse(seen, pairs.change.interval.low, margin) or clocks_excuse(
+        agree, slow, len(pairs.after)
+    )
 
 
 def _pairs(
@@ -220,7 +240,8 @@ def _pairs(
         return None
     prior = noise.prior(regime, percentile, time_us_of(first))
     change, error = estimate_pairs(first, second, prior)
-    return _Pairs(first, second, change, error)
+    explained = [explained_alone(b, [a]) for a, b in zip(before, after, strict=True)]
+    return _Pairs(first, second, change, error, explained)
 
 
 def _default_margin(percentile: float, standard_error: float) -> float:

@@ -204,11 +204,12 @@ def _half_left(before: Sequence[Kernel], after: Sequence[Kernel]) -> bool:
     Return whether one of several products is done without tensor cores now, by many instructions.
 
     With other constants, such as a wider tile, as much is done by fewer and larger instructions.
+    Only a warpgroup's products are counted: single warps' come in sizes that other types change.
     """
     is_same_tile = [(one.name, one.constants) for one in before] == [
         (one.name, one.constants) for one in after
     ]
-    are_fewer = 0 < 2 * _total(after, "tensor_core") <= _total(before, "tensor_core")
+    are_fewer = 0 < 2 * _total(after, "warpgroup") <= _total(before, "warpgroup")
     are_more = _total(after, "total") >= _MANY_MORE * _total(before, "total") > 0
     return is_same_tile and are_fewer and are_more
 

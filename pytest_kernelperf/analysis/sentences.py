@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pytest_kernelperf.analysis.change import ChangeEstimate
 from pytest_kernelperf.analysis.comparability import Difference
 from pytest_kernelperf.analysis.decision import TargetResult
-from pytest_kernelperf.analysis.evidence import Circumstances, explained_by_clocks
+from pytest_kernelperf.analysis.evidence import Circumstances, excuse, explained_by_clocks
 from pytest_kernelperf.analysis.intervals import samples_needed
 from pytest_kernelperf.analysis.looks import next_look
 from pytest_kernelperf.analysis.margins import MIN_PROCESSES
@@ -157,7 +157,7 @@ def _is_beyond(story: Story) -> bool:
 
 
 def _clock_moved(story: Story) -> str:
-    if explained_by_clocks(story.seen or Circumstances()):
+    if _is_explained_over_all(story):
         where = f"so was the clock: {_clocks(story)}, which explains up to {_clock_share(story)}"
     else:
         where = (
@@ -169,6 +169,13 @@ def _clock_moved(story: Story) -> str:
         f"{_subject(story)} is slower ({_numbers(story)}), but {where}. The kernel is not blamed; "
         "let the card rest, or compare at equal clocks."
     )
+
+
+def _is_explained_over_all(story: Story) -> bool:
+    if story.change is None or story.margin is None or story.seen is None:
+        return False
+    found = excuse(story.seen, story.change.interval.low, story.margin)
+    return found is Reason.CLOCK_MOVED
 
 
 def _throttled(story: Story) -> str:

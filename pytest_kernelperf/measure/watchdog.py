@@ -18,6 +18,7 @@ import faulthandler
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -71,9 +72,9 @@ def watch(seconds: float, label: str, on_hang: Callable[[], str]) -> Iterator[No
             thread. It has `SAVING_S`.
     """
     install(faulthandler_timeout_s=_STATE.faulthandler_timeout_s)
-    done = threading.Event()
+    body = _Body()
     watcher = threading.Thread(
-        target=_wait, args=(done, seconds, label, on_hang), name="kernelperf-watchdog", daemon=True
+        target=_wait, args=(body, seconds, label, on_hang), name="kernelperf-watchdog", daemon=True
     )
     outer = _STATE.ends
     _STATE.ends = (*outer, time.monotonic() + seconds)
@@ -82,9 +83,39 @@ def watch(seconds: float, label: str, on_hang: Callable[[], str]) -> Iterator[No
     try:
         yield
     finally:
-        done.set()
+        if body.has_ended_late():
+            # The run is being kept and the process ended: two threads must not do that.
+            watcher.join()
         _STATE.ends = outer
         _arm()
+
+
+class _Body:
+    """
+    What is watched: it ends in time, or is given up; never both.
+    """
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._is_given_up = False
+
+    def has_ended_late(self) -> bool:
+        """
+        Take note of its end; return whether it was given up before.
+        """
+        with self._lock:
+            self._ended.set()
+            return self._is_given_up
+
+    def is_given_up_after(self, seconds: float) -> bool:
+        """
+        Wait for its end, that long at most, and give it up then.
+        """
+        self._ended.wait(seconds)
+        with self._lock:
+            self._is_given_up = not self._ended.is_set()
+            return self._is_given_up
 
 
 def _arm() -> None:
@@ -102,12 +133,14 @@ def _arm() -> None:
         faulthandler.dump_traceback_later(_STATE.faulthandler_timeout_s, file=fd)
 
 
-def _wait(done: threading.Event, seconds: float, label: str, on_hang: Callable[[], str]) -> None:
-    if done.wait(seconds):
+def _wait(body: _Body, seconds: float, label: str, on_hang: Callable[[], str]) -> None:
+    if not body.is_given_up_after(seconds):
         return
     try:
         _report(seconds, label)
         _say(on_hang())
+    except BaseException:
+        _say(f"kernelperf: not all that the run has could be kept:\n{traceback.format_exc()}")
     finally:
         # Not sys.exit: the main thread never gets to see it.
         os._exit(EXIT_STATUS)
@@ -120,7 +153,7 @@ def _report(seconds: float, label: str) -> None:
     text = (
         f"\nkernelperf: {label} did not return within {seconds:g} s; ending the process with "
         f"status {EXIT_STATUS}. Expected the callable to return: see below where it waits, or "
-        "raise kernelperf_hang_timeout. What earlier tests brought is kept.\n"
+        "raise kernelperf_hang_timeout. What earlier tests brought is being kept.\n"
     )
     _say(text)
     with contextlib.suppress(OSError):

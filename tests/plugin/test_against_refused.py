@@ -52,23 +52,17 @@ def test_a_revision_that_does_not_import(repository):
     )
 
 
-@pytest.mark.parametrize(
-    ("needed", "said"),
-    [
-        ("packageof1999>=2", "it needs packageof1999>=2 (not installed)"),
-        ("pytest<8", f"it needs pytest<8 ({pytest.__version__} is installed)"),
-    ],
-)
-def test_a_revision_that_declares_other_dependencies(repository, needed, said):
+def test_a_revision_that_declares_other_dependencies(repository):
     """They may be imported late, or not at all: nothing else would tell."""
     test = "def test_kernel(kernelperf): kernelperf(abs, -1)"
     project = repository.path / "pyproject.toml"
-    project.write_text(f"[project]\nname = 'p'\nversion = '0'\ndependencies = ['{needed}']\n")
+    needed = "[project]\nname = 'p'\nversion = '0'\ndependencies = ['PackageOf1999>=2']\n"
+    project.write_text(needed)
     repository.project.write(test)
     repository.commit("other dependencies")
     project.write_text("[project]\nname = 'p'\nversion = '0'\n")
 
-    refused(repository, "HEAD", said, "Both sides run in one environment")
+    refused(repository, "HEAD", "it needs packageof1999, not installed here. Both sides run in one")
 
 
 def test_a_revision_that_lacks_the_plugin(repository):

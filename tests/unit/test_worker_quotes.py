@@ -97,6 +97,7 @@ def test_an_interrupt_while_processes_say_farewell_ends_them_at_once(monkeypatch
         ("Fatal Python error: Segmentation fault\n\nThread 1:\n", "Fatal Python error: Segm"),
         ("platform linux\ncollected 2 items / 1 selected\n\na/test_a.py .", ""),
         ("platform linux\ncollected 2 items\n\na/test_a.py\nran out\n", "ran out"),
+        ("platform linux\nE   boom\na/test_a.py [ 50%]", "boom"),
         ("kernelperf: x did not return within 5 s\nE  later\nFile y", "kernelperf: x did not"),
     ],
 )

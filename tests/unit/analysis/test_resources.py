@@ -208,6 +208,14 @@ def half_gone(**constants):
     return replace(mix(tensor_core=12, warpgroup=12, total=3 * MIX["total"]), constants=constants)
 
 
+def test_fewer_and_larger_products_are_no_loss():
+    """Single warps' products became a warpgroup's: an improvement, though all grew."""
+    stored = mix(tensor_core=128, warpgroup=0)
+    better = replace(mix(tensor_core=16, warpgroup=16, total=3 * MIX["total"]), code_hash="c")
+
+    assert "LOST_TENSOR_CORES" != judged(better, stored=(stored,)).reason
+
+
 def test_one_of_two_products_gone_is_a_loss():
     """The attention kernel with its scores in float32: 8 -> 4 products among 675 -> 3592."""
     assert "LOST_TENSOR_CORES" == judged(half_gone()).reason

@@ -159,3 +159,40 @@ def test_an_exception_passes_through_and_ends_the_watch() -> None:
         raise ValueError("mine")
 
     assert () == watchdog._STATE.ends
+
+
+def test_what_ends_in_time_is_not_given_up() -> None:
+    body = watchdog._Body()
+
+    assert not body.has_ended_late()
+    assert not body.is_given_up_after(0.0)
+
+
+def test_what_was_given_up_has_ended_late() -> None:
+    body = watchdog._Body()
+
+    assert body.is_given_up_after(0.0)
+    assert body.has_ended_late()
+
+
+def test_a_body_that_returns_while_the_run_is_kept_does_not_go_on() -> None:
+    """Two threads would end the same run."""
+    status, said = run("""
+        watchdog.install(faulthandler_timeout_s=0.0)
+        kept = []
+
+        def keep():
+            while not kept:
+                time.sleep(0.01)
+            time.sleep(0.3)
+            return "all is kept"
+
+        with watchdog.watch(0.05, "late", keep):
+            time.sleep(0.5)
+            kept.append(True)
+        print("gone on", file=sys.stderr)
+    """)
+
+    assert watchdog.EXIT_STATUS == status
+    assert "all is kept" in said
+    assert "gone on" not in said
