@@ -4,16 +4,13 @@ What a project declares that it needs, and what of it is not installed here.
 
 from __future__ import annotations
 
-import importlib
-import sys
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-# Python 3.10 has none of its own; pytest brings this one there.
-_TOML = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+from pytest_kernelperf.store.ini import parse_toml
 
 
 def lacking(folder: Path) -> set[str]:
@@ -29,7 +26,7 @@ def lacking(folder: Path) -> set[str]:
     """
     try:
         text = (folder / "pyproject.toml").read_text(encoding="utf-8")
-        declared = importlib.import_module(_TOML).loads(text)["project"]["dependencies"]
+        declared = parse_toml(text)["project"]["dependencies"]
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     names = map(_needed, declared if isinstance(declared, list) else ())

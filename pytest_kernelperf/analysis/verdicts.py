@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 from pytest_kernelperf.analysis.change import ChangeEstimate, estimate_change
 from pytest_kernelperf.analysis.comparability import Difference, find_difference
@@ -73,6 +74,17 @@ class _Sides:
     limits: Limits
     noise: Noise
     elsewhere: Sequence[str]
+
+    @cached_property
+    def explained_alone(self) -> tuple[float, ...]:
+        """
+        What each candidate process's own clock explains, of those with a kept sample; log scale.
+        """
+        return tuple(
+            explained_alone(each, self.baseline)
+            for each in self.measurement.processes
+            if any(taken.times_us for taken in each.rounds)
+        )
 
 
 @dataclass(frozen=True)
@@ -298,10 +310,10 @@ def _compare(
     supported = supported_margin(baseline, parts)
     # A margin that was cut to its upper bound is one that unchanged processes pass by themselves.
     beyond = max(margin, supported) if asked is None else margin
-    is_slower = change.interval.low > margin
-    explained = _explained_alone(sides) if is_slower else ()
-    slow = agreeing(candidate, baseline_us, change.relative, beyond)
-    agree = agreeing(candidate, baseline_us, change.relative, beyond, explained)
+    slow = agree = agreeing(candidate, baseline_us, change.relative, beyond)
+    if change.interval.low > margin:
+        explained = sides.explained_alone
+        agree = agreeing(candidate, baseline_us, change.relative, beyond, explained)
     return _Compared(
         change=change,
         baseline_us=baseline_us,
@@ -314,17 +326,6 @@ def _compare(
         slowed_by_clock=slow - agree,
         excuse=excuse(sides.seen, change.interval.low, margin)
         or clocks_excuse(agree, slow, len(candidate)),
-    )
-
-
-def _explained_alone(sides: _Sides) -> tuple[float, ...]:
-    """
-    Return what each candidate process's own clock explains, of those with a kept sample.
-    """
-    return tuple(
-        explained_alone(each, sides.baseline)
-        for each in sides.measurement.processes
-        if any(taken.times_us for taken in each.rounds)
     )
 
 

@@ -91,7 +91,7 @@ def _keys(path: Path, section: tuple[str, ...]) -> Mapping[str, Any] | None:
             parser = configparser.ConfigParser(interpolation=None)
             parser.read_string(text)
             return dict(parser[section[0]]) if section[0] in parser else None
-        table: Any = importlib.import_module(_TOML).loads(text)
+        table: Any = parse_toml(text)
     except (OSError, ValueError, configparser.Error) as error:
         raise OptionsError(f"{path} can't be read: {error}") from error
     for name in section:
@@ -110,3 +110,14 @@ def _own(keys: Mapping[str, Any]) -> dict[str, str]:
         for key, value in keys.items()
         if key.startswith(_PREFIX)
     }
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """
+    Return what a TOML document holds.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    document: dict[str, Any] = importlib.import_module(_TOML).loads(text)
+    return document

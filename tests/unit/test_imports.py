@@ -54,7 +54,7 @@ ALLOWED["command_line"] = {"errors"}
 ALLOWED["workers"] = ALLOWED["escalation"] | {
     *("command_line", "escalation", "measure", "relocation")
 }
-ALLOWED["requirements"] = set()
+ALLOWED["requirements"] = {"store"}
 ALLOWED["other_side"] = {"errors", "relocation", "requirements", "revision", "workers"}
 ALLOWED["paired_run"] = ALLOWED["workers"] | {"units", "revision", "workers", "other_side"}
 ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation"}
