@@ -12,10 +12,12 @@ from measuring import job, p50_us, random, rounds_of, take
 
 torch = pytest.importorskip("torch")
 
-from pytest_kernelperf.errors import SubjectError  # noqa: E402 - torch may be missing
+from flashcore_kernels import attention  # noqa: E402 - torch may be missing
+from pytest_kernelperf.errors import SubjectError  # noqa: E402
 from pytest_kernelperf.measure import Job, Subject, measure  # noqa: E402
 from pytest_kernelperf.measure.card import Card  # noqa: E402
 from pytest_kernelperf.measure.graph import capture, nodes_of  # noqa: E402
+from pytest_kernelperf.measure.nvml import nvml_card  # noqa: E402
 from pytest_kernelperf.model import Case, Plan  # noqa: E402
 
 pytestmark = pytest.mark.h100
@@ -192,6 +194,26 @@ def test_the_users_stream_is_used_and_stays_current(add):
         assert side == torch.cuda.current_stream()
 
     assert side.cuda_stream in seen
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("timer", ["device", "launch", "wall"])
+def test_a_callable_is_measured_on_the_gpu_of_its_tensors(timer):
+    """
+    The other GPU than the current one: its name, its clock, its memory, its triton kernels too.
+    """
+    x = torch.randn(512, 1024, device="cuda:1")
+    q = torch.randn(2, 4, 128, 64, device="cuda:1", dtype=torch.float16)
+
+    for subject in (Subject(lambda x: x + 1, (x,)), Subject(attention, (q, q, q))):
+        found = take(subject, timer, samples=20)
+
+        (process,) = found.processes
+        assert nvml_card(1).facts().uuid == process.environment.gpu.uuid
+        assert nvml_card(0).facts().uuid != process.environment.gpu.uuid
+        assert found.kernels
+        assert 1.0 < p50_us(found) < 100.0
+        assert 0 == torch.cuda.current_device()
 
 
 def test_setup_gives_new_arguments_each_round():
