@@ -47,7 +47,7 @@ def launch_decode(
         return
     if nheads == 0:
         seqlen_q = 0
-    q, cache_seqlens = _dense_rows(q), cache_seqlens.contiguous()
+    q, cache_seqlens = _dense_rows(q), cache_seqlens.resolve_neg().contiguous()
     append = k is not None
     k_new, v_new = (_dense_rows(k), _dense_rows(v)) if k is not None and v is not None else (q, q)
     keys = (k_cache, v_cache, k_new, v_new) if append else (k_cache, v_cache)
@@ -143,6 +143,6 @@ def _is_aligned(tensor: torch.Tensor) -> bool:
 
 
 def _dense_rows(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor itself, or a copy if its rows are not dense or too far apart."""
-    fits = tensor.stride(3) == 1 and tensor.stride(2) <= MAX_ROW_STRIDE
+    """Return the tensor itself, or a copy if the kernel can't read it: rows apart, a lazy sign."""
+    fits = tensor.stride(3) == 1 and tensor.stride(2) <= MAX_ROW_STRIDE and not tensor.is_neg()
     return tensor if fits else tensor.clone(memory_format=torch.contiguous_format)

@@ -166,6 +166,8 @@ def compute(
     _check_append_reads_elsewhere(q, k_cache, v_cache, k, v)  # here, since it asks for addresses
     if out is None:
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    for name, tensor in (("k_cache", k_cache), ("v_cache", v_cache), ("out", out)):
+        _check_sign(name, tensor)  # here, since torch.compile knows no such question
     lse = None
     if return_lse:
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
@@ -303,6 +305,15 @@ def _check_strides(name: str, tensor: torch.Tensor) -> None:
         raise ValueError(
             f"{name} has too wide a stride between positions: expected at most {MAX_ROW_STRIDE} "
             f"elements, got {tensor.stride(2)}"
+        )
+
+
+def _check_sign(name: str, tensor: torch.Tensor) -> None:
+    """Refuse memory that holds another sign than the tensor says: the kernel works in place."""
+    if tensor.is_neg():
+        raise ValueError(
+            f"{name} is a lazily negated view: expected the numbers themselves in memory, "
+            f"got their negatives; pass {name}.resolve_neg()"
         )
 
 

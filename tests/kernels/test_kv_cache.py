@@ -151,6 +151,20 @@ def test_strided_inputs_give_the_same_bits_as_contiguous_ones(device: str) -> No
     assert torch.equal(bits(plain.k_cache), bits(moved.k_cache.contiguous()))
 
 
+@pytest.mark.parametrize("name", ["q", "k", "v", "lens"])
+def test_a_lazy_sign_is_read_like_any_other(name: str, device: str) -> None:
+    """The memory of such a view holds the other sign, and memory is what the kernel reads."""
+    case = Case((33,), 100, new=2, seqlen_q=2)
+    t = make(case, device)
+    expected_k, expected_v = appended(case, t.k_cache, t.k), appended(case, t.v_cache, t.v)
+
+    out, lse = run_kernel(case, replace(t, **{name: torch._neg_view(-getattr(t, name))}))
+
+    assert_right(case, t, out, lse)
+    assert torch.equal(bits(expected_k), bits(t.k_cache))
+    assert torch.equal(bits(expected_v), bits(t.v_cache))
+
+
 @pytest.mark.parametrize("new", [0, 2])
 @pytest.mark.parametrize("moved", ["k_cache", "v_cache"])
 def test_misaligned_and_sliced_tensors_are_right(moved: str, new: int, device: str) -> None:
