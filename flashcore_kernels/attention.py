@@ -55,8 +55,8 @@ def attention(
             nheads_k; consecutive query heads share a key head, nothing is expanded.
         v: [batch, nheads_k, seqlen_k, headdim], as `q`: the values.
         causal: Hide later keys, as drawn.
-        scale: Factor on the scores; default 1/sqrt(headdim). Any finite number: zero and negative
-            ones cost a copy of `q`.
+        scale: Factor on the scores; default 1/sqrt(headdim). Any number up to 1e38 in magnitude:
+            zero and negative ones cost a copy of `q`.
         out: Where to write the result: `q`'s shape, dtype and device, last stride 1, not
             overlapping an input. Default: a new tensor, dense, its dimensions in `q`'s order.
         return_lse: Return the log-sum-exp too.

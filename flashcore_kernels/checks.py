@@ -11,6 +11,7 @@ import math
 import torch
 
 MAX_HEADDIM = 128
+MAX_SCALE = 1e38  # times log2(e) it still is a number in the kernels' float32
 CUDA_DTYPES = (torch.float16, torch.bfloat16)
 CPU_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -173,14 +174,16 @@ def softmax_scale(scale: float | None, headdim: int) -> float:
 
     Raises:
         TypeError: If `scale` is no real number (a tensor would need a synchronisation to read).
-        ValueError: If it is infinite or NaN.
+        ValueError: If it is infinite or NaN, or would be in the kernels.
     """
     if scale is None:
         return 1.0 / math.sqrt(headdim)
     if not isinstance(scale, (int, float)):
         raise TypeError(f"scale is not a number: expected a float, got {type(scale).__name__}")
-    if not math.isfinite(scale):
-        raise ValueError(f"scale is not finite: expected a finite number, got {scale}")
+    if not abs(scale) <= MAX_SCALE:
+        raise ValueError(
+            f"scale is not finite: expected at most {MAX_SCALE:g} in magnitude, got {scale}"
+        )
     return float(scale)
 
 

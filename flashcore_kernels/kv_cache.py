@@ -77,7 +77,7 @@ def attention_with_kv_cache(
             a cache. Passed with `v` or not at all.
         v: Shape of `k`; written to `v_cache`.
         causal: Hide keys after the diagonal. With seqlen_q = 1 it changes nothing.
-        scale: Factor on the scores, any finite number; default 1/sqrt(headdim).
+        scale: Factor on the scores, up to 1e38 in magnitude; default 1/sqrt(headdim).
         out: Where to write the result: shape, dtype and device of `q`, last stride 1, no memory in
             common with the other arguments. Default: a new contiguous tensor.
         return_lse: Also return the log of the softmax's denominator.

@@ -80,6 +80,8 @@ def _bad(**changes):
         ({"k": torch.zeros(2, 2, 9, 64)}, TypeError, "k has another dtype than q"),
         ({"v": torch.zeros(2, 2, 8, 64).half()}, ValueError, "v has another shape than k"),
         ({"scale": math.nan}, ValueError, "scale is not finite"),
+        ({"scale": -2e38}, ValueError, "scale is not finite: expected at most 1e.38 in magnitude"),
+        ({"scale": 10**400}, ValueError, "scale is not finite"),
         ({"scale": "1"}, TypeError, "scale is not a number"),
         ({"causal": torch.tensor(True)}, TypeError, "causal is not a bool"),
         ({"return_lse": torch.tensor(True)}, TypeError, "return_lse is not a bool"),
