@@ -9,6 +9,7 @@ Where several files have a slice, the last one's counts.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ TITLES = {
     "lone": "A lone call: what its caller waits on new inputs (cold), on the same (warm); host",
     "decode": "One new token on a cache, against a copy of as many bytes",
 }
+MEAN_MUST = {"nine": 1.25}
 HEAD = "| shape | ours, us | compared with | times as fast | must | | floor |"
 RULE = "|---|---:|---|---|---:|---|---|"
 
@@ -61,10 +63,29 @@ def outcome(document: Document) -> Iterator[str]:
     """What a slice comes to, and what it lacks."""
     found = document["summary"]
     if found:
-        size = f"Geometric mean {found['mean']:.3f}, least {found['least']:.3f}."
+        size = f"Geometric mean {mean(document)}, least {found['least']:.3f}."
         yield f"{size} Missed: {'; '.join(found['missed']) or 'nothing'}."
     yield from (f"Not measured: {reason}" for reason in document["failed"])
     yield ""
+
+
+def card(machine: dict[str, str]) -> str:
+    """The card's name, as the other documents have it."""
+    return f"; card GPU-{machine['uuid'].split('-')[0]}" if "uuid" in machine else ""
+
+
+def mean(document: Document) -> str:
+    """The geometric mean, with the interval that its lines' give if they are independent."""
+    found = document["summary"]["mean"]
+    spans = [math.log(one["high"] / one["low"]) for one in document["lines"] if one["low"]]
+    half = math.exp(math.hypot(*spans) / 2 / len(spans))
+    low, high = found / half, found * half
+    text = f"{found:.3f} [{low:.3f}, {high:.3f}]"
+    must = MEAN_MUST.get(document["slice"])
+    if must is None:
+        return text
+    verdict = ("ok" if found >= must else "MISSED") + ("?" if low < must <= high else "")
+    return f"{text} (must {must:.2f}: {verdict})"
 
 
 def report(documents: list[Document]) -> str:
@@ -76,7 +97,8 @@ def report(documents: list[Document]) -> str:
     lines += ["Written by `benchmarks/attention_report.py`; the commands stand in the head of"]
     lines += ["`benchmarks/attention_table.py`. Ratios are the other's time over ours, with 95 %"]
     lines += ["intervals over rounds; a `?` means that the interval holds the limit. Floor: the"]
-    lines += ["least time by the resource in brackets, over ours.", ""]
+    lines += ["least time by the resource in brackets, over ours. A mean's interval takes its"]
+    lines += ["lines for independent.", ""]
     for machine in sorted(machines):
         named = json.loads(machine)
         lines.append(f"* {', '.join(f'{key} {named[key]}' for key in sorted(named))}")
@@ -87,6 +109,7 @@ def report(documents: list[Document]) -> str:
             f"{limits['copy_bytes_per_us'] / 1e3:.0f} GB/s, multiplies "
             f"{limits['matmul_flops_per_us'] / 1e6:.0f} TFLOP/s, "
             f"{limits['exponentials_per_us'] / 1e6:.2f} T exponentials/s"
+            f"{card(document['machine'])}"
         )
     lines.append("")
     for document in documents:

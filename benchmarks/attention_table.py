@@ -45,6 +45,7 @@ from attention_peers import (
     tensors,
     torchs,
 )
+from attention_report import MEAN_MUST
 from decode_lines import decode
 from lone_lines import lone
 
@@ -149,7 +150,6 @@ SLICES: dict[str, Callable[[Bench], Lines]] = {
     "lone": lone,
     "decode": decode,
 }
-MEAN_MUST = {"nine": 1.25}
 
 
 # --- running -------------------------------------------------------------------------------------

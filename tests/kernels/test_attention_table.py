@@ -76,7 +76,7 @@ def test_the_report_takes_every_figure_from_the_measurement(monkeypatch, tmp_pat
 
     line = attention_table._record(_line(1.2, 1.1, 1.3))
     document = {
-        "machine": {"card": "H100", "torch": "2.11"},
+        "machine": {"card": "H100", "torch": "2.11", "uuid": "1e602613-5332"},
         "ceilings": {
             "copy_bytes_per_us": 2.5e6,
             "matmul_flops_per_us": 7e8,
@@ -86,7 +86,7 @@ def test_the_report_takes_every_figure_from_the_measurement(monkeypatch, tmp_pat
         "seconds": 31.4,
         "summary": {"mean": 1.2, "least": 1.2, "missed": []},
         "failed": ["ValueError: no"],
-        "lines": [line],
+        "lines": [line, line | {"low": None, "high": None}],
     }
     file = tmp_path / "table.json"
     attention_table.add(file, document | {"seconds": 7.0})
@@ -97,10 +97,12 @@ def test_the_report_takes_every_figure_from_the_measurement(monkeypatch, tmp_pat
 
     text = capsys.readouterr().out
     assert "* card H100, torch 2.11" in text
-    assert "* nine: 31 s; copies 2500 GB/s, multiplies 700 TFLOP/s, 4.18 T exponentials/s" in text
+    ceilings = "copies 2500 GB/s, multiplies 700 TFLOP/s, 4.18 T exponentials/s"
+    assert f"* nine: 31 s; {ceilings}; card GPU-1e602613" in text
     row = "| 128x8 H8 D64 | 4.000 | CUDNN 4.800 | 1.200 [1.100, 1.300] | 1.05 | ok | 50% (bytes) |"
     assert row in text
-    assert "Geometric mean 1.200, least 1.200. Missed: nothing." in text
+    mean = "Geometric mean 1.200 [1.104, 1.305] (must 1.25: MISSED?), least 1.200. Missed: nothing."
+    assert mean in text
     assert "Not measured: ValueError: no" in text
 
 
