@@ -82,7 +82,8 @@ def attention(
 
         NaN in a query stays in its row; in a key it reaches the rows that see it; in a value one
         column of those rows and, as 0 * NaN, of others whose tile reads that block of keys (of all
-        rows on the CPU).
+        rows on the CPU). A score of -inf counts as hidden; on CUDA, a row with no other score in
+        a block of keys may be NaN.
 
     Limits:
         headdim 1 to 128; 64 and 128 run at full speed, others are padded to the next power of two
