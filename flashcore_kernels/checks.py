@@ -182,7 +182,7 @@ def softmax_scale(scale: float | None, headdim: int) -> float:
         raise TypeError(f"scale is not a number: expected a float, got {type(scale).__name__}")
     if not abs(scale) <= MAX_SCALE:
         raise ValueError(
-            f"scale is not finite: expected at most {MAX_SCALE:g} in magnitude, got {scale}"
+            f"scale is out of range: expected at most {MAX_SCALE:g} in magnitude, got {scale}"
         )
     return float(scale)
 

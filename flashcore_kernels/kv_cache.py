@@ -90,7 +90,7 @@ def attention_with_kv_cache(
     Raises:
         TypeError: For something that is no dense tensor, a wrong dtype, a `scale` that is no number
             or a `causal` or `return_lse` that is no bool.
-        ValueError: For shapes, strides or devices that do not fit, a `scale` that is not finite, or
+        ValueError: For shapes, strides or devices that do not fit, a `scale` out of range, or
             memory in common with what is written; on a CPU also for lengths that are negative or
             leave no room for `k`.
         NotImplementedError: If gradients are asked for: the cache is written in place.

@@ -43,7 +43,7 @@ WRONG = {
     "v is missing": ("v", lambda _: None, ValueError, "v is missing"),
     "v is longer than k": ("v", lambda x: torch.cat([x, x], 2), ValueError, "v has the wrong"),
     "k has other heads": ("k", lambda x: x[:, :1], ValueError, "k has the wrong shape"),
-    "scale is infinite": ("scale", lambda _: math.inf, ValueError, "finite"),
+    "scale is infinite": ("scale", lambda _: math.inf, ValueError, "scale is out of range"),
     "out is too small": ("out", lambda _: torch.empty(1, 1, 1, 64).half(), ValueError, "out has"),
 }  # fmt: skip
 
