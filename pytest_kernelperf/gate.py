@@ -31,7 +31,7 @@ from pytest_kernelperf.store.baselines import Baselines
 from pytest_kernelperf.store.calibrations import read_calibration
 from pytest_kernelperf.store.entries import normalised
 from pytest_kernelperf.store.margins import noise_of, restate
-from pytest_kernelperf.store.update import Decision, decide_update, join_runs
+from pytest_kernelperf.store.update import Decision, Joined, decide_update, join_runs
 
 if TYPE_CHECKING:
     from pytest_kernelperf.analysis import Noise
@@ -186,7 +186,6 @@ class Gate:
         percentiles = sorted({v.percentile for v in recorded.verdicts if v.judged})
         case = recorded.measurement.case
         stored = self._completed(slug, case, decision, percentiles)
-        after = _after(decision, stored)
         change = Change(
             case=case,
             action=decision.action,
@@ -194,7 +193,7 @@ class Gate:
                 [decision.sentence, *(f"left out: {why}" for why in joined.left_out)]
             ),
             before_us=_times(entry.reference, percentiles) if entry else {},
-            after_us=_times(after, percentiles) if after else {},
+            after_us=_after(decision, stored, joined, recorded.verdicts),
         )
         return change, stored
 
@@ -280,10 +279,20 @@ def _by_file(
     return grouped
 
 
-def _after(decision: Decision, stored: Entry | None) -> Reference | None:
-    if stored is None:
-        return None
-    return stored.latest if decision.action == "kept" else stored.reference
+def _after(
+    decision: Decision, stored: Entry | None, joined: Joined, verdicts: Sequence[Verdict]
+) -> dict[float, float]:
+    """
+    Return the new reference's times; where that stays, those that were measured.
+    """
+    judged = [each for each in verdicts if each.judged]
+    if stored is not None:
+        # As they are stored, to the last digit.
+        shown = stored.latest if decision.action == "kept" else stored.reference
+        return _times(shown, [each.percentile for each in judged]) if shown else {}
+    if joined.contradiction or joined.recorded.measurement.problem is not None:
+        return {}  # No time of these is one of the kernel's.
+    return {each.percentile: each.time_us for each in judged if each.time_us is not None}
 
 
 def _times(reference: Reference, percentiles: Sequence[float]) -> dict[float, float]:

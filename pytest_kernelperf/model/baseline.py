@@ -62,7 +62,7 @@ class Change:
         action: "added", "moved", "extended", "kept" (reference untouched) or "refused".
         sentence: Why, and what to do if it is not what was wanted.
         before_us: Percentile to the reference's time before; empty if there was none.
-        after_us: Percentile to the time after: the new reference's, or what "kept" measured.
+        after_us: Percentile to the new reference's time; where that stays, to the measured one.
     """
 
     case: Case

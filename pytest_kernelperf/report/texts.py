@@ -188,8 +188,13 @@ def _update_line(change: Change) -> str:
 def _moved(change: Change, percentile: float) -> str:
     before = change.before_us.get(percentile)
     after = change.after_us.get(percentile)
-    name = format_percentile(percentile)
-    if before is None or after is None:
-        return f"{name} {format_us(before if after is None else after)}"
-    relative = format_percent(after / before - 1)
-    return f"{name} {format_us(before)} -> {format_us(after)} ({relative})"
+    is_only_measured = change.action in ("kept", "refused")
+    texts = []
+    if before is not None:
+        texts.append(format_us(before))
+    if after is not None:
+        texts.append(f"measured {format_us(after)}" if is_only_measured else format_us(after))
+    line = (", " if is_only_measured else " -> ").join(texts)
+    if before is not None and after is not None:
+        line += f" ({format_percent(after / before - 1)})"
+    return f"{format_percentile(percentile)} {line}"

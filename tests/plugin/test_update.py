@@ -57,7 +57,12 @@ def test_a_regression_fails_and_is_not_stored_without_accepting_it(baselined):
 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["refused *test_a*--kernelperf-accept-regressions*"])
+    result.stdout.fnmatch_lines(
+        [
+            "refused *test_a*P50 10.00 µs, measured 13.00 µs (+30.00 %)*"
+            "--kernelperf-accept-regressions*"
+        ]
+    )
     assert before == baselined.baseline_text()
 
 

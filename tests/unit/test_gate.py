@@ -82,6 +82,7 @@ def test_a_slower_kernel_is_regressed_and_stays_out_until_accepted(root: Path, m
 
     assert [Status.REGRESSED] == statuses(judged(root, slower))
     assert "refused" == refused.changes[0].action
+    assert {50.0: judged(root, slower).verdicts[0].time_us} == refused.changes[0].after_us
     assert () == refused.written
     assert before == path.read_bytes()
 
@@ -138,7 +139,7 @@ def test_a_faster_and_a_slower_run_are_not_unchanged(root: Path, make, processes
     )
     change = Gate(root).update([slow, fast], ACCEPT).changes[0]
 
-    assert "refused" == change.action
+    assert ("refused", {}) == (change.action, change.after_us)
     assert "1 IMPROVED, 1 REGRESSED" in change.sentence
     assert before == Baselines(root).path(SLUG, FILE).read_bytes()
 

@@ -147,6 +147,8 @@ def test_an_update_says_per_case_what_changed_and_why() -> None:
     changes = [
         Change(CASE, "added", "had no baseline", {}, {50.0: 3.2}),
         Change(CASE, "moved", "improved", {50.0: 4.0}, {50.0: 3.2}),
+        Change(CASE, "kept", "unchanged", {50.0: 4.0}, {50.0: 4.2}),
+        Change(CASE, "refused", "too slow", {}, {50.0: 4.2}),
         Change(CASE, "refused", "the test failed"),
     ]
     expected = (
@@ -154,6 +156,10 @@ def test_an_update_says_per_case_what_changed_and_why() -> None:
         "had no baseline\n"
         "moved    tests/test_a.py::test_forward[8-128] [device cold]: "
         "P50 4.000 µs -> 3.200 µs (-20.00 %): improved\n"
+        "kept     tests/test_a.py::test_forward[8-128] [device cold]: "
+        "P50 4.000 µs, measured 4.200 µs (+5.00 %): unchanged\n"
+        "refused  tests/test_a.py::test_forward[8-128] [device cold]: "
+        "P50 measured 4.200 µs: too slow\n"
         "refused  tests/test_a.py::test_forward[8-128] [device cold]: the test failed"
     )
 
