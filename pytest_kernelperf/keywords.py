@@ -41,6 +41,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     near = sorted({*near, *(one for one in names if one.startswith(f"{name}_"))})
     meant = " or ".join(repr(one) for one in near)
     cure = f"did you mean {meant}?" if near else f"expected one of {', '.join(names)}"
+    if not names:
+        cure = "there is none"
     return f"unknown {kind} {name!r}: {cure}"
 
 

@@ -279,6 +279,7 @@ def _marks(item: pytest.Item) -> list[pytest.Mark]:
 def _is_marked_right(item: pytest.Item) -> bool:
     try:
         options: Options = merge(_layers(item))
+        _check_per(item, options.per)
     except OptionsError as error:
         from pytest_kernelperf.pytest_reports import report_collection_error
 
@@ -289,6 +290,22 @@ def _is_marked_right(item: pytest.Item) -> bool:
 
         item.stash[OPTIONS] = options
     return True
+
+
+def _check_per(item: pytest.Item, per: float | str) -> None:
+    """
+    Refuse a `per=` that names neither a parameter of the test nor any fixture that it could use.
+    """
+    names = getattr(item, "fixturenames", None)
+    if names is None or not isinstance(per, str) or per in names:
+        return
+    # Not among the arguments, it may still be asked for while the test runs.
+    if item.session._fixturemanager.getfixturedefs(per, item):
+        return
+    from pytest_kernelperf.keywords import unknown
+
+    own = [one for one in names if one not in ("kernelperf", "request") and one[0] != "_"]
+    raise OptionsError(f"per: {unknown('parameter or fixture', per, own)}")
 
 
 def _find_missing(requires: tuple[str, ...]) -> str | None:

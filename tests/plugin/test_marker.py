@@ -32,6 +32,10 @@ MIXED = """
         ),
         ("kernel_perf(5)", "expected keywords only, got the positional 5"),
         ("kernel_perf(percentile=99)", "there is no target_us"),
+        (
+            "kernel_perf(per='tmp_pth')",
+            "per: unknown parameter or fixture 'tmp_pth': there is none",
+        ),
         ("pytest.mark.kernelperf", "the mark is called 'kernel_perf', got 'kernelperf'"),
     ],
 )
@@ -53,6 +57,41 @@ def test_a_wrong_mark_is_a_collection_error_that_says_what_is_right(project, mar
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([f"*{message.replace('[', '[[]')}*", "in test_it.py::test_wrong"])
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_per_names_a_parameter_or_fixture_of_the_test(project):
+    project.write(
+        """
+        import pytest
+        from pytest_kernelperf import kernel_perf
+
+        @pytest.fixture
+        def items(): return 8
+
+        @pytest.mark.parametrize("batch", [4])
+        @kernel_perf(per="bacth")
+        def test_wrong(kernelperf, batch): pass
+
+        @pytest.mark.parametrize("batch", [4])
+        @kernel_perf(per="batch")
+        def test_parameter(kernelperf, batch): kernelperf(abs, -1)
+
+        @kernel_perf(per="items")
+        def test_asked_for_late(kernelperf, request):
+            request.getfixturevalue("items")
+            kernelperf(abs, -1)
+        """
+    )
+
+    result = project.run("--continue-on-collection-errors")
+
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*per: unknown parameter or fixture 'bacth': did you mean 'batch'?",
+            "in test_it.py::test_wrong[[]4]",
+        ]
+    )
 
 
 def test_the_other_tests_of_the_file_are_collected(project):
