@@ -18,7 +18,6 @@ from pytest_kernelperf.gpuless import GpulessBench
 from pytest_kernelperf.ledger import Ledger
 from pytest_kernelperf.measure.watchdog import install as install_watchdog
 from pytest_kernelperf.model import Verdict
-from pytest_kernelperf.options import MARKER
 from pytest_kernelperf.outcome import Outcome, fails, pack, unpack
 from pytest_kernelperf.progress import ProgressLine
 from pytest_kernelperf.pytest_reports import (
@@ -41,7 +40,7 @@ from pytest_kernelperf.stash import (
     Body,
     has_measured,
     is_measured,
-    may_fail,
+    outcome_of,
     room_of,
 )
 from pytest_kernelperf.workers import launch_of
@@ -253,7 +252,7 @@ class MeasuringRun:
         if not (body.passed and has_measured(item)) or self.served:
             return result
         self._settle(item)
-        failing = [one for one in self._outcome(item).verdicts if fails(one, self.settings)]
+        failing = [one for one in self._brought_by(item).verdicts if fails(one, self.settings)]
         if failing:
             from pytest_kernelperf import report
 
@@ -285,7 +284,7 @@ class MeasuringRun:
             body.passed = False
         is_end = call.when == "call" or (call.when == "setup" and not report.passed)
         if is_end and has_measured(item):
-            report.kernelperf = pack(self._outcome(item))  # type: ignore[attr-defined]
+            report.kernelperf = pack(self._brought_by(item))  # type: ignore[attr-defined]
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -373,29 +372,5 @@ class MeasuringRun:
             bench.room.release,
         )
 
-    def _outcome(self, item: pytest.Item) -> Outcome:
-        """
-        Return what a test has brought so far.
-        """
-        place = self.bench().place(item.nodeid, item.path)
-        fixture = item.stash.get(FIXTURE, None)
-        passed = item.stash.get(BODY, Body()).passed
-        outcome = Outcome(
-            nodeid=item.nodeid,
-            path=str(item.path),
-            file=place.file,
-            test=place.test,
-            missing=item.stash.get(MISSING, ""),
-        )
-        if fixture is not None:
-            outcome = replace(
-                outcome,
-                recorded=tuple(replace(one, body_passed=passed) for one in fixture.recorded),
-                comparisons=tuple(fixture.comparisons),
-                independences=tuple(fixture.independences),
-                compiled=tuple(fixture.compiled),
-            )
-        is_unmeasured = fixture is None or not (fixture.measured or fixture.compiled)
-        if passed and is_unmeasured and item.get_closest_marker(MARKER) and not may_fail(item):
-            return outcome.without_measurement()
-        return outcome
+    def _brought_by(self, item: pytest.Item) -> Outcome:
+        return outcome_of(item, self.bench().place(item.nodeid, item.path))

@@ -5,17 +5,18 @@ What a run keeps on pytest's own objects, and what it can tell from them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pytest
 
-from pytest_kernelperf.bench import Room
+from pytest_kernelperf.bench import Place, Room
 from pytest_kernelperf.escalation import Workers
 from pytest_kernelperf.fixture import KernelPerf
 from pytest_kernelperf.gpuless import GpulessBench
 from pytest_kernelperf.model import Case, Plan
 from pytest_kernelperf.options import MARKER, Options
+from pytest_kernelperf.outcome import Outcome
 
 
 @dataclass
@@ -102,3 +103,34 @@ def may_fail(item: pytest.Item) -> bool:
     """
     marks = list(item.iter_markers("xfail"))
     return any(not mark.args or any(mark.args) for mark in marks)
+
+
+def outcome_of(item: pytest.Item, place: Place) -> Outcome:
+    """
+    Return what a test has brought so far.
+
+    Args:
+        item: The test.
+        place: Its identity.
+    """
+    fixture = item.stash.get(FIXTURE, None)
+    passed = item.stash.get(BODY, Body()).passed
+    outcome = Outcome(
+        nodeid=item.nodeid,
+        path=str(item.path),
+        file=place.file,
+        test=place.test,
+        missing=item.stash.get(MISSING, ""),
+    )
+    if fixture is not None:
+        outcome = replace(
+            outcome,
+            recorded=tuple(replace(one, body_passed=passed) for one in fixture.recorded),
+            comparisons=tuple(fixture.comparisons),
+            independences=tuple(fixture.independences),
+            compiled=tuple(fixture.compiled),
+        )
+    is_unmeasured = fixture is None or not (fixture.measured or fixture.compiled)
+    if passed and is_unmeasured and item.get_closest_marker(MARKER) and not may_fail(item):
+        return outcome.without_measurement()
+    return outcome

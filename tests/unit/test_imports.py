@@ -57,7 +57,7 @@ ALLOWED["workers"] = ALLOWED["escalation"] | {
 ALLOWED["requirements"] = {"store"}
 ALLOWED["other_side"] = {"errors", "relocation", "requirements", "revision", "workers"}
 ALLOWED["paired_run"] = ALLOWED["workers"] | {"units", "revision", "workers", "other_side"}
-ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation"}
+ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation", "outcome"}
 ALLOWED["settling"] = ALLOWED["stash"] | {
     *("stash", "budget", "workers", "revision", "other_side", "paired_run", "sources"),
 }
