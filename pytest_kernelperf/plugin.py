@@ -305,7 +305,7 @@ def _check_per(item: pytest.Item, per: float | str) -> None:
     from pytest_kernelperf.keywords import unknown
 
     own = [one for one in names if one not in ("kernelperf", "request") and one[0] != "_"]
-    raise OptionsError(f"per: {unknown('parameter or fixture', per, own)}")
+    raise OptionsError(f"{MARKER}: per: {unknown('parameter or fixture', per, own)}")
 
 
 def _find_missing(requires: tuple[str, ...]) -> str | None:
