@@ -8,6 +8,7 @@ Where several files have a slice, the last one's counts.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
@@ -119,11 +120,10 @@ def report(documents: list[Document]) -> str:
 
 def main() -> None:
     """Print the report of some files."""
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        name = Path(sys.argv[0]).name
-        raise SystemExit(f"usage: {name} FILE [FILE ...] (of attention_table.py --out)")
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument("files", nargs="+", metavar="FILE", help="of attention_table.py --out")
     slices: dict[str, Document] = {}
-    for file in sys.argv[1:]:
+    for file in parser.parse_args().files:
         slices |= json.loads(Path(file).read_text(encoding="utf-8"))
     sys.stdout.write(report(list(slices.values())))
 

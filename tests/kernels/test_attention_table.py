@@ -106,6 +106,18 @@ def test_the_report_takes_every_figure_from_the_measurement(monkeypatch, tmp_pat
     assert "Not measured: ValueError: no" in text
 
 
+def test_to_ask_the_report_for_help_is_no_mistake(monkeypatch, capsys):
+    import attention_report
+
+    monkeypatch.setattr(sys, "argv", ["attention_report.py", "--help"])
+
+    with pytest.raises(SystemExit) as ended:
+        attention_report.main()
+
+    assert not ended.value.code
+    assert "usage: attention_report.py [-h] FILE" in capsys.readouterr().out
+
+
 def test_every_slice_has_a_title_and_every_shape_its_limit():
     """All that the table was asked for, counted."""
     from attention_lines import Bench
