@@ -42,7 +42,7 @@ class Circumstances:
         follows: The most that the candidate's times follow its SM clock, 0 to 1.
         throttled, baseline_throttled: Shares of rounds with a power or hardware reason.
         throttle_names: The candidate's, sorted.
-        foreign_rounds: Candidate rounds with more foreign processes than most baseline rounds had.
+        foreign_rounds: Candidate rounds with more foreign processes than are usual.
         rounds: Candidate rounds.
     """
 
@@ -58,13 +58,21 @@ class Circumstances:
     rounds: int = 0
 
 
-def gather(candidate: Sequence[Process], baseline: Sequence[Process]) -> Circumstances:
+def gather(
+    candidate: Sequence[Process], baseline: Sequence[Process], *, habits: bool = True
+) -> Circumstances:
     """
     Summarise the evidence of both sides' rounds; an empty baseline is one without any incident.
+
+    Args:
+        candidate: What is judged.
+        baseline: What it is compared with.
+        habits: Whether a machine's usual neighbours are known from the baseline, and no news.
     """
     now, before = _rounds(candidate), _rounds(baseline)
     # What most baseline rounds lived with: a single disturbed one must not end the excuse.
-    usual = statistics.median_low([each.foreign_processes for each in before] or [0])
+    lived_with = [each.foreign_processes for each in before if habits]
+    usual = statistics.median_low(lived_with or [0])
     clock, baseline_clock = _sm_clocks(candidate, baseline)
     return Circumstances(
         clock_mhz=clock,

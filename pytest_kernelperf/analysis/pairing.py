@@ -187,7 +187,8 @@ def _verdict(
     margin = limits.max_regression.get(percentile)
     if margin is None:
         margin = _default_margin(percentile, pairs.standard_error if pairs else 0.0)
-    seen = gather(after.processes, reference.processes)
+    # Minutes on both sides are no habit: a neighbour's bursts meet one side more by chance.
+    seen = gather(after.processes, reference.processes, habits=False)
     findings = Findings(
         difference=difference.reason if difference else None,
         change=pairs.change.interval if pairs else None,

@@ -147,6 +147,23 @@ def test_a_clock_that_fell_in_some_pairs_is_their_excuse(clock_mhz, status, reas
     assert ("in 3 of 5 processes so was the clock" in verdict.sentence) == (clock_mhz < 1980.0)
 
 
+@pytest.mark.parametrize("before_too", [False, True])
+def test_beside_a_neighbour_on_the_card_no_version_is_regressed(before_too) -> None:
+    """On both sides it is no habit either: its bursts met the later version more by chance."""
+    before = of(*(20.0,) * 3, foreign_processes=int(before_too))
+
+    verdict = verdict_of(before, of(*(21.0,) * 3, foreign_processes=1))
+
+    assert (Status.INCONCLUSIVE, "FOREIGN_PROCESS") == (verdict.status, verdict.reason)
+    assert "another process computed on the card in 15 of 15 rounds" in verdict.sentence
+
+
+def test_a_neighbour_of_the_version_before_alone_excuses_nothing() -> None:
+    verdict = verdict_of(of(*(20.0,) * 3, foreign_processes=1), of(*(21.0,) * 3))
+
+    assert Status.REGRESSED is verdict.status
+
+
 def test_an_invalid_version_is_invalid() -> None:
     after = replace(of(20.0), problem=Problem("WRONG_OUTPUT", "why"))
 
