@@ -72,14 +72,15 @@ class OtherSide:
         """
         Raise for a package that the revision needs and this environment lacks.
 
-        One that the working tree declares, too, and lives without, is its owner's business.
+        One that the working tree lives without, too, whatever it declares, is its owner's business.
         """
-        missing = lacking(folder) - lacking(self.rootdir)
+        there, here = lacking(folder), lacking(self.rootdir)
+        missing = sorted(lack for name, lack in there.items() if name not in here)
         if missing:
             raise RevisionError(
-                f"{self.revision.label} can't be measured: it needs {', '.join(sorted(missing))}, "
-                "not installed here. Both sides run in one environment: install what both need, or "
-                "name another revision"
+                f"{self.revision.label} can't be measured: it needs {', '.join(missing)}. Both "
+                "sides run in one environment: install what both need, name another revision, or "
+                "record each where it runs (--kernelperf-record) and compare: kernelperf compare"
             )
 
     def remove(self) -> None:

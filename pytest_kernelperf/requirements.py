@@ -9,45 +9,53 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from pytest_kernelperf.store.ini import parse_toml
 
 
-def lacking(folder: Path) -> set[str]:
+def lacking(folder: Path) -> dict[str, str]:
     """
-    Return the packages that a project needs and this environment does not have, in any version.
-
-    Versions are not looked at: a project that runs in spite of its own bounds is its owner's
-    business, and one environment can't keep two revisions' pins.
+    Return what a project needs and this environment does not have, or has in another version.
 
     Args:
         folder: Its `pyproject.toml` is read, if it has one: `[project] dependencies`. What can't be
             read declares nothing.
+
+    Returns:
+        By package, in words: "torch<2 (2.11.0 is installed here)".
     """
     try:
         text = (folder / "pyproject.toml").read_text(encoding="utf-8")
         declared = parse_toml(text)["project"]["dependencies"]
     except (OSError, ValueError, KeyError, TypeError):
-        return set()
-    names = map(_needed, declared if isinstance(declared, list) else ())
-    return {name for name in names if name and not _is_installed(name)}
+        return {}
+    needed = filter(None, map(_needed, declared if isinstance(declared, list) else ()))
+    found = {canonicalize_name(each.name): _lack(each) for each in needed}
+    return {name: lack for name, lack in found.items() if lack}
 
 
-def _needed(text: object) -> str:
-    """
-    Return the name of the package that a requirement asks for; "" if for none here.
-    """
+def _needed(text: object) -> Requirement | None:
     try:
         wanted = Requirement(str(text))
     except InvalidRequirement:
-        return ""
+        return None
     is_needed = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
-    return canonicalize_name(wanted.name) if is_needed else ""
+    return wanted if is_needed else None
 
 
-def _is_installed(name: str) -> bool:
+def _lack(wanted: Requirement) -> str:
+    """
+    Return what is amiss with a requirement; "" if nothing is.
+    """
+    asked = f"{canonicalize_name(wanted.name)}{wanted.specifier}"
     try:
-        metadata.distribution(name)
+        installed = metadata.version(wanted.name)
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return f"{asked} (not installed here)"
+    try:
+        # Who installed a pre-release wants it to count.
+        is_met = wanted.specifier.contains(Version(installed), prereleases=True)
+    except (InvalidVersion, TypeError):
+        return ""
+    return "" if is_met else f"{asked} ({installed} is installed here)"

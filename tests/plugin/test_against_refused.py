@@ -52,17 +52,35 @@ def test_a_revision_that_does_not_import(repository):
     )
 
 
-def test_a_revision_that_declares_other_dependencies(repository):
-    """They may be imported late, or not at all: nothing else would tell."""
-    test = "def test_kernel(kernelperf): kernelperf(abs, -1)"
-    project = repository.path / "pyproject.toml"
-    needed = "[project]\nname = 'p'\nversion = '0'\ndependencies = ['PackageOf1999>=2']\n"
-    project.write_text(needed)
-    repository.project.write(test)
-    repository.commit("other dependencies")
-    project.write_text("[project]\nname = 'p'\nversion = '0'\n")
+def declaring(*requirements: str) -> str:
+    return f"[project]\nname = 'p'\nversion = '0'\ndependencies = {list(requirements)!r}\n"
 
-    refused(repository, "HEAD", "it needs packageof1999, not installed here. Both sides run in one")
+
+@pytest.mark.parametrize(
+    ("needed", "said"),
+    [
+        ("PackageOf1999>=2", "it needs packageof1999>=2 (not installed here). Both sides run in"),
+        ("pytest<2", f"it needs pytest<2 ({pytest.__version__} is installed here). Both sides"),
+    ],
+)
+def test_a_revision_that_declares_other_dependencies(repository, needed, said):
+    """They may be imported late, or not at all: nothing else would tell."""
+    project = repository.path / "pyproject.toml"
+    project.write_text(declaring(needed))
+    repository.project.write("def test_kernel(kernelperf): kernelperf(abs, -1)")
+    repository.commit("other dependencies")
+    project.write_text(declaring("pytest>=8"))
+
+    refused(repository, "HEAD", said)
+
+
+def test_what_the_working_tree_lives_without_the_revision_may_too(repository):
+    project = repository.path / "pyproject.toml"
+    project.write_text(declaring("pytest<2", "packageof1999"))
+    repository.commit("bounds that nobody keeps")
+    project.write_text(declaring("pytest<3", "packageof1999"))
+
+    assert 0 == repository.run("HEAD").ret
 
 
 def test_a_revision_that_lacks_the_plugin(repository):

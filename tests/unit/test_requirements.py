@@ -4,6 +4,7 @@ What a project declares and this environment lacks.
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,14 @@ def declare(folder: Path, *requirements: str) -> Path:
     "text",
     [
         "pytest",
-        "PyTest<8",
+        "PyTest>=8",
         "packageof1999; python_version < '3'",
         "packageof1999; extra == 'docs'",
         "not a requirement",
     ],
 )
 def test_what_is_installed_or_not_needed_is_not_lacking(tmp_path: Path, text: str) -> None:
-    assert set() == lacking(declare(tmp_path, text))
+    assert {} == lacking(declare(tmp_path, text))
 
 
 def test_what_is_not_installed_is_lacking_by_its_usual_name(tmp_path: Path) -> None:
@@ -35,7 +36,26 @@ def test_what_is_not_installed_is_lacking_by_its_usual_name(tmp_path: Path) -> N
         tmp_path, "Package_of.1999>=2", "pytest", "other1999 @ https://example.invalid/p"
     )
 
-    assert {"package-of-1999", "other1999"} == lacking(folder)
+    assert {
+        "package-of-1999": "package-of-1999>=2 (not installed here)",
+        "other1999": "other1999 (not installed here)",
+    } == lacking(folder)
+
+
+@pytest.mark.parametrize(
+    ("installed", "asked", "is_lacking"),
+    [
+        ("2.11.0+cu130", "==2.11.0", False),
+        ("2.12.0.dev1", ">=2.11", False),
+        ("of our own", "<2", False),
+        ("2.11.0", "<2", True),
+    ],
+)
+def test_another_version_is_lacking(monkeypatch, tmp_path, installed, asked, is_lacking) -> None:
+    monkeypatch.setattr(metadata, "version", lambda name: installed)
+    expected = {"torch": f"torch{asked} ({installed} is installed here)"} if is_lacking else {}
+
+    assert expected == lacking(declare(tmp_path, f"Torch {asked}"))
 
 
 @pytest.mark.parametrize(
@@ -52,8 +72,8 @@ def test_what_is_not_installed_is_lacking_by_its_usual_name(tmp_path: Path) -> N
 def test_a_file_that_declares_nothing_needs_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
 
-    assert set() == lacking(tmp_path)
+    assert {} == lacking(tmp_path)
 
 
 def test_no_file_needs_nothing(tmp_path: Path) -> None:
-    assert set() == lacking(tmp_path)
+    assert {} == lacking(tmp_path)
