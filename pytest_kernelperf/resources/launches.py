@@ -53,11 +53,14 @@ def watch_launches(*, compiling: bool = False) -> Iterator[list[Launch]]:
 
     Raises:
         NoValueError: If `compiling` and a grid depends on what is in a tensor.
-        ResourcesUnavailableError: If `compiling` and a kernel does not compile.
+        ResourcesUnavailableError: If `compiling` and a kernel does not compile, or Triton
+            interprets here.
     """
     from triton.runtime.autotuner import Autotuner
     from triton.runtime.jit import JITFunction
 
+    if compiling:
+        _refuse_interpreter()
     seen: list[Launch] = []
     repeats: Counter[Any] = Counter()
     original, tune = JITFunction.run, Autotuner.run
@@ -96,6 +99,23 @@ def watch_launches(*, compiling: bool = False) -> Iterator[list[Launch]]:
         yield seen
     finally:
         stop()
+
+
+def _refuse_interpreter() -> None:
+    """
+    Raise where Triton interprets: each of its own functions, too, was made for one or the other.
+
+    Raises:
+        ResourcesUnavailableError: If nothing can be compiled in this process.
+    """
+    from triton import knobs, language
+    from triton.runtime.jit import JITFunction
+
+    if knobs.runtime.interpret or not isinstance(language.max, JITFunction):
+        raise ResourcesUnavailableError(
+            "Triton's interpreter was chosen in this process (TRITON_INTERPRET), so no kernel in "
+            "it can be compiled: unset it, and run tests that need the interpreter apart"
+        )
 
 
 def _overheard(run: Any, function: Any, *args: Any, **kwargs: Any) -> tuple[Any, str]:

@@ -277,3 +277,26 @@ def test_without_kernelperf_nothing_is_compiled(gpuless):
 
     result.assert_outcomes(skipped=1)
     assert [] == gpuless.baseline_files()
+
+
+@pytest.mark.parametrize("still_set", [False, True])
+def test_where_triton_interprets_that_is_said(gpuless, still_set) -> None:
+    """As a test's own conftest may choose it, and take it back once kernels are imported."""
+    gpuless.write(
+        f"""
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"
+import triton.language
+
+if not {still_set}:
+    del os.environ["TRITON_INTERPRET"]
+""",
+        "conftest",
+    )
+    gpuless.write(COPY.format(line=GOOD, limits="{}"))
+
+    result = gpuless.run_apart("--kernelperf")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Triton's interpreter was chosen in this process*unset it*"])
