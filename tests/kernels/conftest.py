@@ -3,7 +3,8 @@ Chooses how the kernels run here: on the GPU, or without one in Triton's interpr
 
 Triton decides between compiling and interpreting when a kernel is *defined*, so the switch is set
 while this process's kernels are imported, and taken back afterwards so that child processes, which
-compile for real, do not inherit it.
+compile for real, do not inherit it. A process does one or the other: under `--kernelperf` without a
+GPU kernels are compiled and judged, and the tests here are skipped.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import gc
 import importlib
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 HAS_GPU = torch.cuda.is_available()
 LARGE_BYTES = 2**30
+HERE = Path(__file__).parent
 # Gluon belongs here because Triton imports it at a first launch, and it insists on one mode too.
 KERNEL_MODULES = (
     "triton.experimental.gluon.nvidia.hopper",
@@ -83,9 +86,25 @@ def _mend_the_interpreter() -> None:
     builder.cast_impl = rounding_cast
 
 
-if not HAS_GPU:
-    _define_kernels_for_the_interpreter()
-    _mend_the_interpreter()
+def _is_to_compile(config: pytest.Config) -> bool:
+    options = ("measure", "update", "update_new")
+    return not HAS_GPU and any(config.getoption(f"kernelperf_{one}", None) for one in options)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose for this process, before any test module here is imported."""
+    if not HAS_GPU and not _is_to_compile(config):
+        _define_kernels_for_the_interpreter()
+        _mend_the_interpreter()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what needs the interpreter in a process that compiles."""
+    if _is_to_compile(config):
+        why = "without a GPU --kernelperf compiles, and these tests interpret: run them without it"
+        for item in items:
+            if HERE in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture(scope="session")
