@@ -52,14 +52,12 @@ def _with_difference(
         return explained(verdict, after, reference)
     found = find_difference(after, reference)
     assert found is not None
-    return replace(
-        verdict,
-        sentence=(
-            f"{format_percentile(verdict.percentile)} can't be compared with "
-            f"{against.revision}: {found.key} was {found.baseline} there, is {found.now}. Give the "
-            "test what it had there, or judge the new way by a baseline of its own."
-        ),
+    sentence = (
+        f"{format_percentile(verdict.percentile)} can't be compared with "
+        f"{against.revision}: {found.key} was {found.baseline} there, is {found.now}. Give the "
+        "test what it had there, or judge the new way by a baseline of its own."
     )
+    return explained(replace(verdict, sentence=sentence), after, reference)
 
 
 def _without_counterpart(verdict: Verdict, against: Against) -> Verdict:

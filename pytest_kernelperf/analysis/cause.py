@@ -9,6 +9,7 @@ from dataclasses import replace
 from statistics import median
 
 from pytest_kernelperf.analysis.kernels import differences, have_same_code
+from pytest_kernelperf.analysis.reasons import Reason
 from pytest_kernelperf.model import (
     Environment,
     Kernel,
@@ -27,18 +28,26 @@ _CARD = {
     "ecc": "ECC",
     "mig": "MIG profile",
 }
+#: Where times of two states of a card are not compared, their code still can be.
+_OTHER_STATE = tuple(
+    one.value for one in (Reason.MIG_DIFFERS, Reason.ECC_DIFFERS, Reason.POWER_LIMIT_DIFFERS)
+)
 #: A median clock that moved by less is not worth a word.
 _CLOCK_STEP = 0.005
 
 
 def explained(verdict: Verdict, measurement: Measurement, reference: Reference) -> Verdict:
     """
-    Return a verdict that says, if it is REGRESSED, what is known of the cause.
+    Return a verdict that tells the cause of REGRESSED, as far as it is known.
+
+    Where the card's state forbids to compare times, it tells whether the kernel changed.
     """
-    if verdict.status is not Status.REGRESSED:
-        return verdict
-    why = explain(measurement, reference)
-    return replace(verdict, sentence=f"{verdict.sentence}\n  {why}")
+    told = ""
+    if verdict.status is Status.REGRESSED:
+        told = explain(measurement, reference)
+    elif verdict.reason in _OTHER_STATE:
+        told = _kernel_alone(reference.kernels, measurement.kernels)
+    return replace(verdict, sentence=f"{verdict.sentence}\n  {told}") if told else verdict
 
 
 def explain(measurement: Measurement, reference: Reference) -> str:
@@ -88,6 +97,18 @@ def _code(
         "Why: not known, because the machine code's hash is missing on one side (no Triton kernel, "
         "or a baseline older than hashes); nothing else that is recorded of the kernels differs."
     )
+
+
+def _kernel_alone(before: Sequence[Kernel], after: Sequence[Kernel]) -> str:
+    """
+    Return whether the kernel changed, where times can't tell; "" if that is not known.
+    """
+    changed = differences(before, after) if before and after else ()
+    if changed:
+        return f"The kernel changed as well: {'; '.join(changed)}."
+    if have_same_code(before, after):
+        return "The machine code and its launch are identical: the card changed, not the kernel."
+    return ""
 
 
 def _missing(before: Sequence[Kernel], after: Sequence[Kernel]) -> str:

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_kernelperf.analysis import explain
-from pytest_kernelperf.model import Kernel
+from pytest_kernelperf.analysis import explain, explained, judge
+from pytest_kernelperf.analysis.noise import Noise
+from pytest_kernelperf.model import Entry, Kernel, Limits
 
 KERNEL = Kernel(
     "attention",
@@ -111,6 +112,33 @@ def test_a_power_cap_is_the_environment_and_not_the_kernel(make):
 
     assert "so the environment changed, not the kernel" in text
     assert "Around it changed: power limit (W) 700 -> 500." in text
+
+
+@pytest.mark.parametrize(
+    ("kernel", "told"),
+    [
+        (KERNEL, "\n  The machine code and its launch are identical: the card changed, not the "),
+        (
+            replace(KERNEL, code_hash="bbbb", registers=255),
+            "\n  The kernel changed as well: registers 155 -> 255.",
+        ),
+        (replace(KERNEL, code_hash=""), None),
+    ],
+    ids=["same", "changed", "unknown"],
+)
+def test_under_another_power_limit_the_code_is_compared_though_times_are_not(make, kernel, told):
+    measurement = replace(
+        make.measurement(processes=(on(make, power_limit_w=500.0),)), kernels=(kernel,)
+    )
+    reference = replace(make.reference(), kernels=(KERNEL,))
+    (verdict,) = judge(measurement, Entry(reference), Limits(), Noise())
+
+    sentence = explained(verdict, measurement, reference).sentence
+
+    assert "power limit (W) was 700, is 500" in verdict.sentence
+    assert sentence.startswith(verdict.sentence)
+    assert (told or "") in sentence
+    assert (told is None) == (sentence == verdict.sentence)
 
 
 def test_another_card_is_the_environment_and_not_the_kernel(make):
