@@ -189,15 +189,15 @@ def _verdict(
         margin = _default_margin(percentile, pairs.standard_error if pairs else 0.0)
     # Minutes on both sides are no habit: a neighbour's bursts meet one side more by chance.
     seen = gather(after.processes, reference.processes, habits=False)
+    slow, agree = pairs.slower(margin) if pairs else (0, 0)
     findings = Findings(
         difference=difference.reason if difference else None,
         change=pairs.change.interval if pairs else None,
         margin=margin,
-        excuse=_excuse(seen, pairs, margin),
+        excuse=_excuse(seen, pairs, margin, slow, agree) if pairs else None,
         enough_samples=pairs is not None,
     )
     status, reason = decide(findings)
-    slow, agree = pairs.slower(margin) if pairs else (0, 0)
     story = Story(
         percentile=percentile,
         status=status,
@@ -216,14 +216,13 @@ def _verdict(
     return _as_verdict(after, story, len(pairs.after) if pairs else 0)
 
 
-def _excuse(seen: Circumstances, pairs: _Pairs | None, margin: float) -> Reason | None:
-    if pairs is None:
-        return None
+def _excuse(
+    seen: Circumstances, pairs: _Pairs, margin: float, slow: int, agree: int
+) -> Reason | None:
     if len(pairs.after) < MIN_PAIRS:
         return Reason.PROVISIONAL
     if pairs.change.interval.low <= margin:
         return None
-    slow, agree = pairs.slower(margin)
     return excuse(seen, pairs.change.interval.low, margin) or clocks_excuse(
         agree, slow, len(pairs.after)
     )
