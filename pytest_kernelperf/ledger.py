@@ -186,25 +186,32 @@ class Ledger:
             color: Whether it shows colours.
             quiet: Leave out the table and what was not asked for.
         """
-        from pytest_kernelperf import report
-
-        blocks = []
-        if not quiet:
-            tabled = [verdict for outcome in self._outcomes for verdict in outcome.tabled]
-            compared = self.comparisons, self.independences
-            blocks.append(report.tables(tabled, *compared, width=width, color=color))
-            blocks.append(report.limits_lines(one.measurement for one in self.recorded))
-        if not quiet:
-            blocks.append(report.reasons(self._to_explain(), rerun=self.rerun_command))
-            blocks.append("\n".join(self._measurement_notes()))
-        if self._changes:
-            blocks.append(report.update_lines(self._changes))
         lines = [*self._device_line(), *self.warnings, *(f"ERROR: {text}" for text in self.errors)]
-        if not quiet:
-            proven = self._proofs.items()
-            lines = [*(report.calibration_line(*each) for each in proven), *lines]
+        blocks = []
+        # An interrupt within scipy's import leaves it unusable: then nothing was measured yet.
+        if self._outcomes or self._changes:
+            from pytest_kernelperf import report
+
+            blocks = self._tables(width=width, color=color) if not quiet else []
+            if self._changes:
+                blocks.append(report.update_lines(self._changes))
+            if not quiet:
+                proven = self._proofs.items()
+                lines = [*(report.calibration_line(*each) for each in proven), *lines]
         blocks.append("\n".join(f"kernelperf: {line}" for line in lines))
         return [block for block in blocks if block.strip()]
+
+    def _tables(self, *, width: int, color: bool) -> list[str]:
+        from pytest_kernelperf import report
+
+        tabled = [verdict for outcome in self._outcomes for verdict in outcome.tabled]
+        compared = self.comparisons, self.independences
+        return [
+            report.tables(tabled, *compared, width=width, color=color),
+            report.limits_lines(one.measurement for one in self.recorded),
+            report.reasons(self._to_explain(), rerun=self.rerun_command),
+            "\n".join(self._measurement_notes()),
+        ]
 
     def _to_explain(self) -> list[Verdict]:
         """
@@ -226,6 +233,8 @@ class Ledger:
         """
         Return the one line that says how much was judged.
         """
+        if not self._outcomes and not self._failed:
+            return "kernelperf: 0 judged"
         from pytest_kernelperf import report
 
         told = {outcome.nodeid for outcome in self._outcomes if outcome.verdicts}

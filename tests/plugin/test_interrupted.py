@@ -111,3 +111,21 @@ def test_a_full_disk_leaves_the_old_baselines(project):
     assert "test_it.json can't be written: File too large; the file is as it was" in output
     assert before == project.baseline_text()
     assert project.baseline_files() == ["nvidia-scripted/test_it.json"]
+
+
+def test_ctrl_c_within_an_import_that_it_leaves_unusable_is_an_interrupt(project):
+    """NumPy and SciPy can't be imported again in a process where that was interrupted."""
+    project.write(
+        """
+        import sys
+
+        sys.modules["scipy"] = None
+        raise KeyboardInterrupt
+        """
+    )
+    run = started(project)
+    output, _ = run.communicate(timeout=60)
+
+    assert run.returncode == pytest.ExitCode.INTERRUPTED
+    assert "Traceback" not in output
+    assert "kernelperf: 0 judged" in output
