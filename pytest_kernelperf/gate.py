@@ -31,7 +31,7 @@ from pytest_kernelperf.store.baselines import Baselines
 from pytest_kernelperf.store.calibrations import read_calibration
 from pytest_kernelperf.store.entries import normalised
 from pytest_kernelperf.store.margins import noise_of, restate
-from pytest_kernelperf.store.update import Decision, Joined, decide_update, join_runs
+from pytest_kernelperf.store.update import LOST, Decision, Joined, decide_update, join_runs
 
 if TYPE_CHECKING:
     from pytest_kernelperf.analysis import Noise
@@ -183,6 +183,8 @@ class Gate:
         decision = decide_update(recorded, entry, mode)
         if joined.contradiction and not mode.new_only:
             decision = Decision("refused", joined.contradiction)
+        if entry is None and not mode.begin_anew and any(run.had_baseline for run in runs):
+            decision = Decision("refused", LOST)
         percentiles = sorted({v.percentile for v in recorded.verdicts if v.judged})
         case = recorded.measurement.case
         stored = self._completed(slug, case, decision, percentiles)

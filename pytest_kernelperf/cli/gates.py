@@ -58,9 +58,7 @@ class Gates:
         return tuple(
             each.measurement.case
             for each in run.recorded
-            if each.against is None
-            and _had_one(each)
-            and not self.of(run, each).has_baseline(each.measurement)
+            if each.had_baseline and not self.of(run, each).has_baseline(each.measurement)
         )
 
     def _at(self, root: Path) -> Gate:
@@ -68,7 +66,3 @@ class Gates:
             self._gates[root] = Gate(root)
             self._gates[root].check_all()
         return self._gates[root]
-
-
-def _had_one(recorded: Recorded) -> bool:
-    return any(each.baseline_us is not None for each in recorded.verdicts)

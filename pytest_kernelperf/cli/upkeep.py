@@ -54,7 +54,7 @@ def update(
     for run in read:
         for record in _with_failures(run):
             by_gate.setdefault(gates.of(run, record), []).append(record)
-    mode = UpdateMode(new_only, accept_regressions)
+    mode = UpdateMode(new_only, accept_regressions, begin_anew=baselines is not None)
     changes: list[Change] = []
     errors: list[KernelPerfError] = []
     for gate, recorded in by_gate.items():

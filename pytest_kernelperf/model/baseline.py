@@ -47,10 +47,12 @@ class UpdateMode:
     Attributes:
         new_only: Only add entries where there is none (`--kernelperf-update-new`).
         accept_regressions: Let a reference move to a slower measurement.
+        begin_anew: Add also what had a baseline when it was measured, and has none now.
     """
 
     new_only: bool = False
     accept_regressions: bool = False
+    begin_anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

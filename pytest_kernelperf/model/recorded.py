@@ -43,3 +43,10 @@ class Recorded:
     verdicts: tuple[Verdict, ...]
     body_passed: bool = True
     against: Against | None = None
+
+    @property
+    def had_baseline(self) -> bool:
+        """
+        Whether its verdicts came from a comparison with a baseline.
+        """
+        return self.against is None and any(each.baseline_us is not None for each in self.verdicts)

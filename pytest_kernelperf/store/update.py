@@ -111,6 +111,8 @@ def decide_kernels(
     assert verdict is not None, "kernels are judged before they are stored"
     status = verdict.status
     obstacle = _obstacle_of_kernels(compiled.case, verdict) if body_passed else _FAILED_BODY
+    if stored is None and status in (Status.UNCHANGED, Status.REGRESSED):
+        obstacle = obstacle or LOST
     if status is Status.UNCHANGED and stored and are_no_worse(stored, compiled.kernels):
         status = Status.IMPROVED
     worse = (
@@ -288,6 +290,11 @@ def _escape(verdict: Verdict) -> str:
 
 
 _FAILED_BODY = "the test itself failed; nothing is stored until it passes"
+#: Added as if it were new, a slow kernel that has just failed its test would be the reference.
+LOST = (
+    "its baseline was there when it was judged and is gone now: put it back (from version control) "
+    "and update again; if it was removed for good, only update again"
+)
 #: Statuses that forbid an update, whatever the other percentiles say, and the cure of each.
 _FORBIDDING = {
     Status.INVALID: "nothing is stored from an invalid measurement",

@@ -363,3 +363,27 @@ def test_of_a_slow_test_whose_teardown_fails_too_nothing_is_stored(project):
 
     assert before == project.baseline_text()
     assert project.read_run().failed == ("test_it.py::test_it",)
+
+
+@pytest.mark.parametrize("flag", ["--kernelperf-update", "--kernelperf-update-new"])
+def test_what_is_judged_against_a_baseline_that_vanishes_meanwhile_begins_no_new_one(
+    baselined, flag
+):
+    """As by a checkout beside the run: a slow time that failed its test was the new reference."""
+    baselined.write_two(
+        """
+    def test_c(kernelperf):
+        import shutil
+        kernelperf(abs, -1)
+        shutil.rmtree("baselines")
+    """
+    )
+    baselined.times(10.0, test_a=13.0)
+
+    result = baselined.run(flag)
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["refused *test_a*put it back*", "refused *test_b*put it back*", "added *test_c*"]
+    )
+    assert "test_a" not in baselined.baseline_text()

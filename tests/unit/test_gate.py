@@ -357,3 +357,17 @@ def test_a_target_that_is_missed_keeps_a_new_case_out(root: Path, make) -> None:
     recorded = replace(make.recorded(), limits=Limits((50.0,), {50.0: 1.0}))
 
     assert "refused" == update(root, recorded).changes[0].action
+
+
+def test_a_lost_baseline_is_begun_anew_only_where_that_is_asked_for(root: Path, make) -> None:
+    update(root, *(make.recorded(name=name) for name in "abcde"))
+    slower = judged(root, make.recorded(name="f", level_us=4.0, processes=3))
+    elsewhere = Gate(root.parent / "elsewhere")
+
+    refused = elsewhere.update([slower], ALL)
+    added = elsewhere.update([slower], UpdateMode(begin_anew=True))
+
+    assert Status.REGRESSED in statuses(slower)
+    assert ("refused", ()) == (refused.changes[0].action, refused.written)
+    assert "put it back" in refused.changes[0].sentence
+    assert "added" == added.changes[0].action

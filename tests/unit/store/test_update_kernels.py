@@ -53,6 +53,9 @@ def with_status(status: Status) -> Compiled:
         (S.MISSED_TARGET, None, ALL, "refused"),
         (S.INCONCLUSIVE, None, ALL, "refused"),
         (S.INVALID, None, ACCEPT, "refused"),
+        # Judged against kernels that are gone now.
+        (S.REGRESSED, None, ALL, "refused"),
+        (S.UNCHANGED, None, NEW, "refused"),
         (S.REGRESSED, (STORED,), ALL, "refused"),
         (S.REGRESSED, (STORED,), ACCEPT, "moved"),
         (S.REGRESSED, (STORED,), NEW, "kept"),
