@@ -17,10 +17,18 @@ def check_outputs(settings: Settings) -> None:
 
     Raises:
         OptionsError: If record and JSON document would overwrite each other, or one of them a
-            baseline, or the JSON document an earlier run.
+            baseline or a test file, or the JSON document an earlier run.
         BaselineWriteError: If one can't be written.
     """
-    outputs = [path for path in (settings.record, settings.json) if path is not None]
+    named = {"record": settings.record, "json": settings.json}
+    for name, path in named.items():
+        # An option without its value takes the next word of the command line for it.
+        if path is not None and path.name.partition("::")[0].endswith(".py"):
+            raise OptionsError(
+                f"--kernelperf-{name}: expected a file to write, got {path}, which is or would be "
+                f"Python source; if that names a test, say --kernelperf-{name}=FILE before it"
+            )
+    outputs = [path for path in named.values() if path is not None]
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise OptionsError(
             f"--kernelperf-record and --kernelperf-json: expected two files, got {outputs[0]} for "

@@ -223,3 +223,17 @@ def test_a_record_replaces_an_earlier_one_and_the_json_document_does_not(project
     assert again.ret == pytest.ExitCode.OK
     assert mixed_up.ret == pytest.ExitCode.USAGE_ERROR
     assert len(project.read_run().recorded) == 1
+
+
+@pytest.mark.parametrize("option", ["--kernelperf-record", "--kernelperf-json"])
+@pytest.mark.parametrize("word", ["test_it.py", "test_it.py::test_kernel"])
+def test_a_test_is_not_taken_for_the_value_that_an_option_lacks(project, option, word):
+    project.write()
+    before = (project.path / "test_it.py").read_text()
+
+    result = project.run("--kernelperf", option, word)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {option}: expected a file to write*{option}=FILE*"])
+    assert before == (project.path / "test_it.py").read_text()
+    assert not (project.path / "test_it.py::test_kernel").exists()
