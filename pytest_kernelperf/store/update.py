@@ -6,9 +6,10 @@ Pure: decides on values, touches no file.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_kernelperf.analysis.reasons import Reason
@@ -251,6 +252,11 @@ def _obstacle(recorded: Recorded) -> str | None:
         return f"INVALID ({problem.code}): nothing is stored; {problem.message}"
     if not _kept(recorded.measurement):
         return "no sample was kept; measure again on a quiet machine"
+    if not all(map(_is_time, _times(recorded.measurement))):
+        return (
+            "some samples are no positive times: the call is shorter than its timer's clock can "
+            "tell; time more work per call"
+        )
     if not recorded.body_passed:
         return _FAILED_BODY
     judged = _judged(recorded)
@@ -349,6 +355,15 @@ def _kept(measurement: Measurement) -> tuple[Process, ...]:
     # A round whose samples were all dropped says nothing that could be stored.
     rounds = {p.id: tuple(r for r in p.rounds if r.times_us) for p in measurement.processes}
     return tuple(replace(p, rounds=rounds[p.id]) for p in measurement.processes if rounds[p.id])
+
+
+def _times(measurement: Measurement) -> Iterator[float]:
+    rounds = (one for process in measurement.processes for one in process.rounds)
+    return (time_us for one in rounds for time_us in one.times_us)
+
+
+def _is_time(time_us: float) -> bool:
+    return 0 < time_us < math.inf
 
 
 def _judged(recorded: Recorded) -> list[Verdict]:

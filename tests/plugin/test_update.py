@@ -387,3 +387,15 @@ def test_what_is_judged_against_a_baseline_that_vanishes_meanwhile_begins_no_new
         ["refused *test_a*put it back*", "refused *test_b*put it back*", "added *test_c*"]
     )
     assert "test_a" not in baselined.baseline_text()
+
+
+@pytest.mark.parametrize("time_us", [0.0, float("nan")])
+def test_what_no_clock_can_tell_is_refused_and_the_rest_is_stored(project_of_two, time_us):
+    """A call shorter than a tick takes 0; it ended the run with a traceback and nothing stored."""
+    project_of_two.times(10.0, test_a=time_us)
+
+    result = project_of_two.run("--kernelperf-update")
+
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["refused *test_a*no positive times*", "added *test_b*"])
+    assert "test_a" not in project_of_two.baseline_text()
