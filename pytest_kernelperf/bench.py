@@ -17,7 +17,7 @@ from pytest_kernelperf.comparing import check_same_shape
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.model import Case, Compiled, Measurement, Recorded
 from pytest_kernelperf.provenance import read_provenance
-from pytest_kernelperf.work import count_work, held_to
+from pytest_kernelperf.work import count_work, held_to, timed
 
 if TYPE_CHECKING:
     from pytest_kernelperf.gate import Gate
@@ -204,7 +204,7 @@ class Bench:
         asked = {ask.timer: ask.limits for ask in asks}
         recorded = []
         for measurement in measurements:
-            signed = held_to(work, self._signed(measurement, place))
+            signed = held_to(work, self._signed(timed(measurement), place))
             limits = asked[measurement.case.timer]
             recorded.append(self.judged(Recorded(signed, limits, ()), place.path))
         return output, tuple(recorded)
@@ -279,7 +279,7 @@ class Bench:
             outputs, measurements = self.room.measure_interleaved(
                 subjects, job, progress=self._labelled(place, name)
             )
-        return outputs, {key: self._signed(one, place) for key, one in measurements.items()}
+        return outputs, {key: self._signed(timed(one), place) for key, one in measurements.items()}
 
     @contextmanager
     def _watched(self, place: Place, name: str) -> Iterator[None]:

@@ -1,16 +1,17 @@
 """
-Counts what one call does, from `flops=` and `bytes=`, and holds its time to the card's limits.
+Counts what one call does, from `flops=` and `bytes=`, and refuses times that can't be.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.keywords import Count, number
-from pytest_kernelperf.model import Environment, Measurement, Peaks, Work
+from pytest_kernelperf.model import Environment, Measurement, Peaks, Problem, Work
 from pytest_kernelperf.options import Options
 
 if TYPE_CHECKING:
@@ -72,6 +73,28 @@ def held_to(work: Work | None, measurement: Measurement) -> Measurement:
         work = replace(work, cold_bytes=0.0)
     counted = replace(measurement, work=work)
     return replace(counted, problem=counted.problem or physics_problem(counted))
+
+
+def timed(measurement: Measurement) -> Measurement:
+    """
+    Return a measurement, INVALID if its clock did not move: times of 0 would be an improvement.
+
+    A few such samples are a coarse clock's; the analysis takes its tick into account.
+    """
+    rounds = (one for process in measurement.processes for one in process.rounds)
+    times_us = [time_us for one in rounds for time_us in one.times_us]
+    still = sum(not 0 < time_us < math.inf for time_us in times_us)
+    if measurement.problem is not None or 2 * still < len(times_us) or not times_us:
+        return measurement
+    return replace(
+        measurement,
+        problem=Problem(
+            "CLOCK_STOOD_STILL",
+            f"{still} of {len(times_us)} samples are no time above 0: the call is shorter than a "
+            "tick of the clock, or the test has frozen it (freezegun and the like); time more work "
+            "per call, or let the clock run",
+        ),
+    )
 
 
 def _counted(keyword: str, count: Count | None, subject: Subject) -> float | None:

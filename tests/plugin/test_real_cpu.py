@@ -119,3 +119,33 @@ def test_a_recorded_cpu_run_is_judged_by_the_command_as_it_was_live(real_project
     (found,) = [one for one in judged["verdicts"] if one["judged"]]
     assert (expected.status.value, expected.reason) == (found["status"], found["reason"])
     assert (expected.time_us, expected.change) == (found["time_us"], found["change"])
+
+
+FROZEN = """
+    from pytest_kernelperf import kernel_perf
+    from pytest_kernelperf.measure import host_clock
+    from waiting import wait
+
+    @kernel_perf(rounds=1)
+    def test_measure(kernelperf, monkeypatch):
+        monkeypatch.setattr(host_clock, "perf_counter_ns", lambda: 5)
+        kernelperf(wait, 0)
+
+    def test_compare(kernelperf, monkeypatch):
+        monkeypatch.setattr(host_clock, "perf_counter_ns", lambda: 5)
+        kernelperf.compare({"a": wait, "b": wait}, (0,), reference="a", rounds=1)
+"""
+
+
+def test_a_test_that_freezes_the_clock_has_measured_nothing(real_project):
+    """As freezegun does: times of 0 were IMPROVED, whatever the kernel had become."""
+    real_project.write(ON_THE_REAL_CLOCK, "waiting")
+    real_project.write(FROZEN)
+
+    result = real_project.run("--kernelperf", "--kernelperf-processes", "1")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        ["INVALID *test_measure*(CLOCK_STOOD_STILL)", "INVALID *test_compare*(CLOCK_STOOD_STILL)"]
+    )

@@ -286,3 +286,16 @@ def test_runs_that_contradict_each_other_are_not_averaged(make, one, other, sent
 
     assert sentence in joined.contradiction
     assert bool(sentence) is bool(joined.contradiction)
+
+
+def test_a_sample_that_took_no_time_is_not_stored(make) -> None:
+    """A clock with a coarse tick gives some; the text of a baseline holds times above 0."""
+    recorded = make.recorded(S.NO_BASELINE)
+    process = recorded.measurement.processes[0]
+    still = replace(process.rounds[0], times_us=(0.0, *process.rounds[0].times_us))
+    measured = _with_process(recorded, replace(process, rounds=(still, *process.rounds)))
+
+    decision = decide_update(measured, None, ALL)
+
+    assert "refused" == decision.action
+    assert "no positive times" in decision.sentence
