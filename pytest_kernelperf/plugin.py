@@ -61,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     config.stash[SETTINGS] = settings
     if settings.measuring:
+        _refuse_without_tests(config)
         _refuse_several_workers(config, settings)
         _refuse_without_compiler(settings)
         _register_run(config, settings)
@@ -223,6 +224,15 @@ def _register_run(config: pytest.Config, settings: Settings) -> None:
     if warning:
         run.ledger.warnings.append(warning)
     config.pluginmanager.register(run, _RUN)
+
+
+def _refuse_without_tests(config: pytest.Config) -> None:
+    # Such a run passes, and would replace the record of one that measured.
+    for option, flag in (("setupplan", "--setup-plan"), ("setuponly", "--setup-only")):
+        if config.getoption(option, default=False):
+            raise pytest.UsageError(
+                f"{flag} runs no test, so nothing would be measured: leave it or --kernelperf out"
+            )
 
 
 def _refuse_several_workers(config: pytest.Config, settings: Settings) -> None:

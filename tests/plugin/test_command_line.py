@@ -370,3 +370,17 @@ def test_an_output_file_that_moves_no_ini_file_may_stand_apart(project, tmp_path
         result = project.run("--kernelperf", "--kernelperf-record", *words)
 
         assert result.ret == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize("flag", ["--setup-only", "--setup-plan"])
+def test_a_run_without_tests_is_refused_and_replaces_no_record(project, flag):
+    """It passed, and left an empty record in place of the last run's."""
+    project.write()
+    project.run("--kernelperf", "--kernelperf-record=run.jsonl")
+    before = project.read_run()
+
+    result = project.run("--kernelperf", "--kernelperf-record=run.jsonl", flag)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {flag} runs no test*leave it or --kernelperf out"])
+    assert before == project.read_run()
