@@ -286,8 +286,7 @@ class KernelPerf(Result):
                 f"this test has {len(self._calls)} measurements ({names}): say which one, "
                 f"kernelperf[{next(iter(self._calls))!r}].p50_us"
             )
-        self._recorded = tuple(self.recorded)
-        return super()._all()
+        return Result(tuple(self.recorded))._all()
 
     def _new_name(self, name: str | None) -> str:
         if self._is_over:

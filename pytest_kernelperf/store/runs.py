@@ -239,9 +239,15 @@ def _unpacked(data: bytes, name: str) -> tuple[bytes, bool]:
     # A compressed run that was cut off lacks the end that `gzip` insists on.
     stream = zlib.decompressobj(wbits=31)
     try:
-        return stream.decompress(data), stream.eof
+        text = stream.decompress(data)
     except zlib.error as error:
         raise BaselineFormatError(f"{name} is damaged: {error}; {CURE}") from error
+    if stream.unused_data:
+        # `cat a.gz b.gz` makes one file for gunzip; the second run would go unjudged.
+        raise BaselineFormatError(
+            f"{name} holds more than one compressed run; expected one: name each by itself"
+        )
+    return text, stream.eof
 
 
 def _check_header(line: bytes, name: str) -> None:

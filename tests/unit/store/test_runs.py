@@ -304,3 +304,12 @@ def test_runs_are_told_from_baselines(tmp_path: Path, recorded: Recorded) -> Non
     (tmp_path / "baseline.json").write_text('{\n "schema_version": 1,\n "entries": {}\n}\n')
 
     assert [True, True, False] == [is_run(tmp_path / n) for n in [*NAMES, "baseline.json"]]
+
+
+def test_two_compressed_runs_in_one_file_are_refused(tmp_path: Path) -> None:
+    """`cat a.gz b.gz`: the first was read, and the second passed over in silence."""
+    one = gzip.compress(HEADER + b'{"complete":true,"lines":0}\n')
+    (tmp_path / "both.gz").write_bytes(one + one)
+
+    with pytest.raises(BaselineFormatError, match=r"more than one compressed run.*each by itself"):
+        read_run(tmp_path / "both.gz")
