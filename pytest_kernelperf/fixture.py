@@ -294,8 +294,11 @@ class KernelPerf(Result):
                 "measured after the test's end, when it is judged already: nothing would come of "
                 "it; measure in the test's body, not in a fixture's teardown"
             )
-        if name is not None and (not isinstance(name, str) or not name.strip() or "|" in name):
-            raise OptionsError(f"name: expected a text without '|', got {name!r}")
+        if name is not None and not _is_name(name):
+            raise OptionsError(
+                "name: expected a printable text without '|' and without space at its ends, got "
+                f"{name!r}"
+            )
         key = name or ""
         if key not in self._calls and key not in self._compared:
             return key
@@ -329,6 +332,14 @@ class KernelPerf(Result):
                 "and it has none of that name"
             ) from None
         return _items(name, value)
+
+
+def _is_name(name: object) -> bool:
+    # It stands in baselines' keys and in tables: half a character can't be written, and "x" and
+    # "x " look alike.
+    if not isinstance(name, str) or not name or "|" in name:
+        return False
+    return name.isprintable() and name == name.strip()
 
 
 def _items(name: str, value: Any) -> float:

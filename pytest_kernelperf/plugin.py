@@ -74,15 +74,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     wrong = {id(item) for item in items if _marks(item) and not _is_marked_right(item)}
     dropped = []
-    if config.stash[SETTINGS].compile_only:
-        from pytest_kernelperf.stash import asks_for_resources
+    settings = config.stash[SETTINGS]
+    if settings.compile_only or settings.only:
+        from pytest_kernelperf.stash import asks_for_resources, is_measured
 
-        dropped = [item for item in items if not asks_for_resources(item)]
-        config.hook.pytest_deselected(items=dropped)
-    elif config.stash[SETTINGS].only:
-        from pytest_kernelperf.stash import is_measured
-
-        dropped = [item for item in items if not is_measured(item)]
+        is_wanted = asks_for_resources if settings.compile_only else is_measured
+        dropped = [item for item in items if not is_wanted(item)]
         config.hook.pytest_deselected(items=dropped)
     gone = wrong | {id(item) for item in dropped}
     items[:] = [item for item in items if id(item) not in gone]

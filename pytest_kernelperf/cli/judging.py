@@ -15,10 +15,7 @@ from pytest_kernelperf.cli.gates import Gates
 from pytest_kernelperf.cli.parameters import baselines_option, root_of, runs_argument
 from pytest_kernelperf.cli.terminal import echo, look, rerun_command, say_if_cut_off
 from pytest_kernelperf.errors import OptionsError
-from pytest_kernelperf.model import (
-    FAILING,
-    FAILING_STRICT,
-)
+from pytest_kernelperf.model import FAILING, FAILING_STRICT
 from pytest_kernelperf.side_by_side import compare_sides, read_side
 from pytest_kernelperf.store.baselines import Baselines, Stored
 from pytest_kernelperf.store.files import write_bytes

@@ -12,9 +12,7 @@ from typing import TypedDict
 
 import click
 
-from pytest_kernelperf.model import (
-    Verdict,
-)
+from pytest_kernelperf.model import Verdict
 from pytest_kernelperf.store.runs import Run
 from pytest_kernelperf.units import counted
 

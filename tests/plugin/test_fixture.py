@@ -102,8 +102,10 @@ def test_named_measurements_are_told_apart(project):
         ("kernelperf(abs, -1)", "measures twice without a name*name='forward'*"),
         ("kernelperf.measure(abs, (-1,), name='a'); kernelperf.measure(abs, (-1,), name='a')",
          "two measurements called 'a': give each its own name=*"),
-        ("kernelperf.measure(abs, (-1,), name='a|b')", "name: expected a text without '|'*"),
-        ("kernelperf.measure(abs, (-1,), name='')", "name: expected a text*"),
+        ("kernelperf.measure(abs, (-1,), name='a|b')", "name: *text without '|'*"),
+        ("kernelperf.measure(abs, (-1,), name='')", "name: expected a printable text*"),
+        ("kernelperf.measure(abs, (-1,), name='x ')", "name: *space at its ends, got 'x '"),
+        (r"kernelperf.measure(abs, (-1,), name='\udc80')", "name: expected a printable text*"),
     ],
 )  # fmt: skip
 def test_measurements_without_a_name_of_their_own_are_refused(project, args, second, message):

@@ -24,7 +24,7 @@ WRONG = {
         def test_it(kernelperf): measure(kernelperf)
         """,
         'kernelperf.measure(abs, (-1,), name="|")',
-        "name: expected a text without '|', got '|'",
+        "name: expected a printable text without '|' and without space at its ends, got '|'",
     ),
     "in a fixture": (
         """
