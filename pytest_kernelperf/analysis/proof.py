@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from pytest_kernelperf.analysis.rates import Rate, total
 from pytest_kernelperf.errors import KernelPerfError
-from pytest_kernelperf.model import Case, Status
+from pytest_kernelperf.model import Case, Interval, Status
 from pytest_kernelperf.units import counted
 
 
@@ -23,14 +23,27 @@ class Injected:
     Attributes:
         size: What was asked for, 0.02 = 2 % slower.
         way: What was added ("extra bytes", "an extra launch", ...).
-        measured: What it is, by interleaved comparison in one process; None if nobody looked.
+        measured: What it was dialled to, by interleaved comparison in one process; None if nobody
+            looked.
         found: Candidates that came out REGRESSED.
+        real: What it is over the recorded processes, each against itself unslowed; None for fewer
+            than three.
+        real_interval: 95 % interval of that.
     """
 
     size: float
     way: str
     measured: float | None
     found: Rate
+    real: float | None = None
+    real_interval: Interval | None = None
+
+    @property
+    def is_its_size(self) -> bool:
+        """
+        Whether it is in truth at least half of what was asked for, and no more than half again.
+        """
+        return self.real is None or 0.5 * self.size <= self.real <= 1.5 * self.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +181,18 @@ class Proof:
             for injected in each.injected:
                 by_size[injected.size].append(injected.found)
         return {size: total(rates) for size, rates in sorted(by_size.items())}
+
+    def power_where_detectable(self, size: float) -> Rate:
+        """
+        Return how often an injected size was found in the cases that find so small a one.
+        """
+        return total(
+            injected.found
+            for each in self.cases
+            if each.detectable is not None and each.detectable <= size
+            for injected in each.injected
+            if injected.size == size
+        )
 
     @property
     def noise(self) -> tuple[Noise, ...]:

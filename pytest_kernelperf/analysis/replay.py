@@ -11,8 +11,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean, stdev
 
 import numpy as np
+from scipy import special
 
 from pytest_kernelperf.analysis.looks import wants_more
 from pytest_kernelperf.analysis.margins import margins
@@ -22,6 +24,7 @@ from pytest_kernelperf.analysis.rates import Rate
 from pytest_kernelperf.analysis.verdicts import judge, judged_percentiles
 from pytest_kernelperf.model import (
     Entry,
+    Interval,
     Limits,
     Measurement,
     Process,
@@ -40,6 +43,8 @@ ENOUGH_PROCESSES = 2 * BASELINE_PROCESSES
 
 # A slowdown counts as found from here; with 12 processes that is all of them.
 _FOUND_SHARE = 0.95
+# Fewer pairs of processes say too little of how large a slowdown is.
+_LEAST_PAIRS = 3
 # Steps of a quarter percent up to 20 %.
 _GRID = tuple(0.0025 * step for step in range(1, 81))
 # Says that the two were not compared at all.
@@ -202,7 +207,9 @@ def _prove_case(series: Series, noises: Sequence[Noise], everything: Noise) -> I
             disjoint=len(series.unslowed) // (BASELINE_PROCESSES + 1),
             covered=_covered(verdicts),
             injected=tuple(
-                Injected(one.size, one.way, one.measured, found)
+                Injected(
+                    one.size, one.way, one.measured, found, *_real_size(series, one, percentile)
+                )
                 for one in series.slowed
                 if (found := _found(series, one.measurements, limits, noises, percentile)).trials
             ),
@@ -242,6 +249,33 @@ def _found(
 ) -> Rate:
     verdicts = _outcomes(series, candidates, limits, noises).get(percentile, [])
     return Rate(sum(each.status is Status.REGRESSED for each in verdicts), len(verdicts))
+
+
+def _real_size(
+    series: Series, slowed: Slowed, percentile: float
+) -> tuple[float, Interval] | tuple[None, None]:
+    """
+    Return how much slower it is over the processes, each against itself, with a 95 % interval.
+    """
+    pairs = [
+        (plain.processes, after.processes)
+        for plain, after in zip(series.unslowed, slowed.measurements, strict=True)
+        if after is not None
+    ]
+    differences = [
+        now.mean - before.mean
+        for plain, after in pairs
+        for before, now in zip(
+            *(columns(side, (percentile,))[0] for side in (plain, after)), strict=False
+        )
+    ]
+    count = len(differences)
+    if count < _LEAST_PAIRS:
+        return None, None
+    quantile = float(special.stdtrit(count - 1, 0.975))
+    half = quantile * stdev(differences) / math.sqrt(count)
+    center = fmean(differences)
+    return math.expm1(center), Interval(math.expm1(center - half), math.expm1(center + half))
 
 
 def _detectable(

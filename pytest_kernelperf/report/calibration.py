@@ -23,7 +23,7 @@ def calibration_table(proof: Proof, *, width: int, color: bool) -> str:
     sizes = list(proof.power)
     columns = (
         Column("test", folds=True),
-        Column("card"),
+        Column("card", optional=True),
         Column("timer"),
         Column("pct", right=True),
         Column("time", right=True),
@@ -53,11 +53,8 @@ def calibration_sentences(proof: Proof) -> str:
         f"INCONCLUSIVE after all looks: {_share(proof.inconclusive)}",
         f"shown intervals that hold no change where there is none: {_share(proof.covered)}",
     ]
-    lines += [
-        f"+{100 * size:g} % found: {_share(rate)}, at least "
-        f"{format_percent(rate.at_least, signed=False)} with 95 % confidence"
-        for size, rate in proof.power.items()
-    ]
+    for size, rate in proof.power.items():
+        lines += _found_lines(proof, size, rate)
     if proof.across_cards:
         rate = proof.alarms_across_cards
         lines.append(
@@ -74,6 +71,28 @@ def calibration_sentences(proof: Proof) -> str:
     return "\n".join(lines)
 
 
+def _found_lines(proof: Proof, size: float, rate: Rate) -> list[str]:
+    """
+    Return how often one size was found, where it can be, and how large it was in truth.
+    """
+    name = f"+{100 * size:g} %"
+    where = proof.power_where_detectable(size)
+    expected = f"{_share(where)} of tests that find it" if where.trials else "no test finds it"
+    injected = [(each, one) for each in proof.cases for one in each.injected if one.size == size]
+    real = [one.real for _, one in injected if one.real is not None and one.is_its_size]
+    truth = f"; in truth {_percent(min(real))} to {_percent(max(real))} slower" if real else ""
+    return [
+        f"{name} found: {_share(rate)}, at least {_percent(rate.at_least)} with 95 % confidence",
+        f'  {expected} (column "finds"){truth}',
+        *(
+            f"  but {name} of {each.case.test} is {_percent(one.real)} "
+            f"[{_percent(one.real_interval.low)}, {_percent(one.real_interval.high)}] in truth"
+            for each, one in injected
+            if one.real is not None and one.real_interval is not None and not one.is_its_size
+        ),
+    ]
+
+
 def calibration_plot(proof: Proof) -> str:
     """
     Return the share of slowdowns found, as bars of text; "" where none was injected.
@@ -82,7 +101,8 @@ def calibration_plot(proof: Proof) -> str:
     for size, rate in proof.power.items():
         share = rate.share or 0.0
         bar = "#" * round(_BAR * share)
-        lines.append(f"+{100 * size:>4g} % |{bar:<{_BAR}}| {100 * share:.0f} %")
+        name = f"+{100 * size:g} %"
+        lines.append(f"{name:>8} |{bar:<{_BAR}}| {100 * share:.0f} %")
     return "\n".join(["found, by size of the slowdown", *lines]) if lines else ""
 
 

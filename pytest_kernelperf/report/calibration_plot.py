@@ -21,14 +21,18 @@ def detection_svg(proof: Proof) -> str:
     """
     Return the share of injected slowdowns that were found, with 95 % limits, as an SVG.
 
-    A line per case, the total above them. The same proof gives the same picture.
+    A line per case, at the sizes that its slowdowns have in truth; the total, at those asked for,
+    above them. The same proof gives the same picture.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4))
     axes = figure.subplots()
     for each in proof.cases:
-        points = [(100 * one.size, 100 * (one.found.share or 0)) for one in each.injected]
+        points = [
+            (100 * (one.size if one.real is None else one.real), 100 * (one.found.share or 0))
+            for one in each.injected
+        ]
         axes.plot(*zip(*points, strict=True) if points else ((), ()), color="0.8", lw=1)
     rates = list(proof.power.values())
     shares = [100 * (rate.share or 0) for rate in rates]

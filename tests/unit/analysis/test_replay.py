@@ -60,6 +60,34 @@ def test_a_large_slowdown_is_found_in_every_process_and_a_tiny_one_in_none():
     assert (0.1, "extra bytes", 0.1) == (large.size, large.way, large.measured)
 
 
+def test_how_large_a_slowdown_is_in_truth_is_told_by_each_process_against_itself():
+    """
+    Eleven differences of 4 and 6 %: their mean, and 2.2 of its standard errors to either side.
+    """
+    found = measurements(sd=0.05)
+    logs = [0.04, 0.06] * 6
+    after = [scaled(each, math.exp(by)) for each, by in zip(found, logs, strict=True)]
+    one = Slowed(0.1, "extra bytes", 0.1, (*after[:6], None, *after[7:]))
+
+    (told,) = prove([Series(Limits(), tuple(found), (one,))])[0].injected
+
+    left = [*logs[:6], *logs[7:]]
+    half = 2.228139 * np.std(left, ddof=1) / math.sqrt(11)
+    assert told.real == pytest.approx(math.expm1(np.mean(left)), rel=1e-4)
+    assert told.real_interval.low == pytest.approx(math.expm1(np.mean(left) - half), rel=1e-4)
+    assert told.real_interval.high == pytest.approx(math.expm1(np.mean(left) + half), rel=1e-4)
+    assert told.is_its_size
+
+
+def test_two_processes_do_not_tell_how_large_a_slowdown_is():
+    found = measurements()
+    two = (*(scaled(each, 1.1) for each in found[:2]), *[None] * 10)
+
+    (told,) = prove([Series(Limits(), tuple(found), (Slowed(0.1, "", 0.1, two),))])[0].injected
+
+    assert (told.real, told.real_interval) == (None, None)
+
+
 def test_noise_is_told_as_alarms_if_alarms_there_are():
     """
     A margin far below the noise, and a card that slowed for good after half of the processes.

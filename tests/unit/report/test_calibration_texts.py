@@ -12,6 +12,7 @@ from proofs import case_proof, proof
 
 from pytest_kernelperf.analysis.proof import Injected
 from pytest_kernelperf.analysis.rates import Rate
+from pytest_kernelperf.model import Interval
 from pytest_kernelperf.report.calibration import (
     calibration_json,
     calibration_line,
@@ -59,6 +60,25 @@ def test_sentences_carry_their_confidence_limits():
     assert "left out: test_y: too few" in text
 
 
+def test_sentences_tell_slowdowns_that_are_smaller_or_larger_than_asked_for():
+    small = Injected(0.02, "extra bytes", 0.02, Rate(40, 60), 0.017, Interval(0.016, 0.018))
+    none = Injected(0.02, "extra bytes", 0.02, Rate(0, 60), -0.003, Interval(-0.01, 0.004))
+    cases = (
+        replace(QUIET, detectable=0.02, injected=(small,)),
+        replace(LOUD, detectable=0.03, injected=(none,)),
+    )
+
+    lines = calibration_sentences(replace(PROOF, cases=cases)).splitlines()
+
+    at = next(at for at, line in enumerate(lines) if line.startswith("+2 % found: 40 of 120"))
+    assert lines[at + 1 : at + 3] == [
+        '  40 of 60 (66.67 %) of tests that find it (column "finds"); '
+        "in truth 1.70 % to 1.70 % slower",
+        f"  but +2 % of {OTHER.test} is -0.30 % [-1.00 %, 0.40 %] in truth",
+    ]
+    assert "no test finds it" in calibration_sentences(replace(PROOF, cases=cases[1:]))
+
+
 def test_the_table_has_a_row_per_case_and_a_column_per_size():
     text = calibration_table(replace(PROOF, cases=(QUIET, LOUD)), width=200, color=False)
 
@@ -83,12 +103,13 @@ def test_cards_are_named_where_there_are_several():
 
     assert "212906ca" in text
     assert "9a8eb473" in text
-    assert "212906ca" not in calibration_table(PROOF, width=200, color=False)
+    alone = calibration_table(PROOF, width=200, color=False)
+    assert ("212906ca" in alone, "card" in alone) == (False, False)
 
 
 def test_the_text_plot_has_a_bar_per_size():
     assert calibration_plot(replace(PROOF, cases=(LOUD,))) == ""
-    assert calibration_plot(PROOF).splitlines()[1] == "+   2 % |" + "#" * 39 + " | 98 %"
+    assert calibration_plot(PROOF).splitlines()[1] == "    +2 % |" + "#" * 39 + " | 98 %"
 
 
 def test_the_json_holds_counts_and_limits_and_the_worst_card_counts():
@@ -107,3 +128,12 @@ def test_the_picture_is_the_same_each_time():
 
     assert drawn == detection_svg(PROOF)
     assert drawn.rstrip().endswith("</svg>")
+
+
+@pytest.mark.skipif(not can_draw(), reason="needs matplotlib")
+def test_the_picture_has_a_tests_slowdowns_where_they_lie_in_truth():
+    moved = replace(QUIET.injected[0], real=0.017)
+
+    assert detection_svg(PROOF) != detection_svg(
+        replace(PROOF, cases=(replace(QUIET, injected=(moved,)),))
+    )
