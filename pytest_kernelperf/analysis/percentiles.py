@@ -11,6 +11,7 @@ between.
 from __future__ import annotations
 
 import math
+import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
@@ -34,6 +35,31 @@ _MAX_RELATIVE_TICK = 0.2
 _LEAST_US = 1e-6
 # q * n within this of a whole number is that number (0.07 * 100 is not 7 in binary).
 _COUNT_TOLERANCE = 1e-9
+
+
+class _Remembered:
+    """
+    What was worked out of processes, each as long as it lives.
+
+    By identity: a process holds thousands of numbers, and comparing them takes as long again.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[weakref.ref[Process], dict[tuple[float, ...], Floats]]] = {}
+
+    def of(self, process: Process) -> dict[tuple[float, ...], Floats]:
+        """
+        Return what is known of one process, to be added to.
+        """
+        key = id(process)
+        if key not in self._found:
+            # Forgotten with the process, before another one can have its id.
+            gone = weakref.ref(process, lambda _: self._found.pop(key, None))
+            self._found[key] = gone, {}
+        return self._found[key][1]
+
+
+_LOGS = _Remembered()
 
 
 def find_tick_us(times_us: Sequence[float] | Floats) -> float:
@@ -100,8 +126,18 @@ def round_logs(process: Process, percentiles: Sequence[float]) -> Floats:
         percentiles: Between 0 and 100.
 
     Returns:
-        Shape (rounds, percentiles); rounds without a kept sample are left out.
+        Shape (rounds, percentiles), read-only; rounds without a kept sample are left out.
     """
+    # A baseline's processes are asked by every verdict and every prior.
+    known = _LOGS.of(process)
+    asked = tuple(percentiles)
+    if asked not in known:
+        known[asked] = _round_logs(process, asked)
+        known[asked].setflags(write=False)
+    return known[asked]
+
+
+def _round_logs(process: Process, percentiles: Sequence[float]) -> Floats:
     rounds = [np.sort(np.array(each.times_us)) for each in process.rounds if each.times_us]
     if not rounds:
         return np.empty((0, len(percentiles)))

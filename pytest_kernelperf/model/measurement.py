@@ -55,8 +55,16 @@ class Round:
     foreign_processes: int = 0
 
 
+class _Referable:
+    """
+    Lets what is worked out of a record live as long as it does; Python 3.10 has no `weakref_slot`.
+    """
+
+    __slots__ = ("__weakref__",)
+
+
 @dataclass(frozen=True, slots=True)
-class Process:
+class Process(_Referable):
     """
     One process's rounds: the unit of inference.
 

@@ -4,6 +4,8 @@ The one percentile estimator: worked examples, slow twins, properties.
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from measured import a_process, a_round, environment, slowed
 
 from pytest_kernelperf.analysis.percentiles import (
+    _LOGS,
     find_tick_us,
     percentile_of,
     percentile_us,
@@ -204,3 +207,29 @@ def test_a_time_that_the_clock_read_as_nothing_breaks_nothing() -> None:
 def test_the_made_up_process_has_the_level_it_was_asked_for() -> None:
     """The other files' tests rest on it."""
     assert percentile_us([a_process(20.0)], 50) == pytest.approx(20.0)
+
+
+def test_a_process_is_worked_out_once_and_nobody_can_change_it() -> None:
+    process = a_process(20.0)
+    logs = round_logs(process, (50.0, 99.0))
+
+    assert round_logs(process, [50.0, 99.0]) is logs
+    assert round_logs(process, (99.0, 50.0)).tolist() == logs[:, ::-1].tolist()
+    with pytest.raises(ValueError, match="read-only"):
+        logs += 1.0
+
+
+def test_what_was_worked_out_is_of_that_very_process_and_goes_with_it() -> None:
+    """
+    Not of an equal one, nor of one that gets its place in memory.
+    """
+    gc.collect()
+    known = len(_LOGS._found)
+    for level_us in (10.0, 20.0, 40.0, 80.0):
+        process = a_process(level_us, round_sd=0.0)
+        assert np.exp(round_logs(process, (50.0,))).mean() == pytest.approx(level_us)
+    assert len(_LOGS._found) == known + 1
+    del process
+
+    gc.collect()
+    assert len(_LOGS._found) == known
