@@ -385,3 +385,14 @@ def test_the_table_against_a_revision_says_which_kernels_were_identical():
     assert "1 runs of 2, 25.0 s each" == said[0]
     assert "slowed: of 1 1 REGRESSED; 0 with the same machine code on both sides" == said[1]
     assert "identical: of 2 2 UNCHANGED; 2 with the same machine code on both sides" == said[3]
+
+
+def test_the_time_of_a_suites_analysis_is_told_and_held_to_its_budget(capsys, monkeypatch):
+    import analysis_time
+
+    monkeypatch.setattr(sys, "argv", ["analysis_time.py", "--tests", "9", "--budget-s", "1e6"])
+    assert analysis_time.main() == 0
+    assert "27 verdicts on 9 tests: " in capsys.readouterr().out
+
+    monkeypatch.setattr(sys, "argv", ["analysis_time.py", "--tests", "9", "--budget-s", "0"])
+    assert analysis_time.main() == 1
