@@ -27,7 +27,10 @@ from harm import slower  # noqa: E402
 from reality import FOLDER, Turn, cards, planned, statuses  # noqa: E402
 
 from pytest_kernelperf.analysis.noise import columns  # noqa: E402
+from pytest_kernelperf.calibration.folder import Folder  # noqa: E402
+from pytest_kernelperf.calibration.summary import gather, proof_of  # noqa: E402
 from pytest_kernelperf.model import Measurement, Process  # noqa: E402
+from pytest_kernelperf.report.calibration_plot import detection_figure  # noqa: E402
 from pytest_kernelperf.report.svg import svg_text  # noqa: E402
 from pytest_kernelperf.store.runs import read_run  # noqa: E402
 
@@ -43,7 +46,7 @@ def main(folder: Path) -> None:
     Write every plot into a folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for draw in (noise, detection, timers, clock_step):
+    for draw in (noise, detection, slowed, timers, clock_step):
         path = folder / f"{draw.__name__}.svg"
         path.write_text(svg_text(draw()), encoding="utf-8")
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
@@ -112,6 +115,14 @@ def _shares(group: Sequence[Turn], percent: float) -> Iterator[float]:
     told = statuses(group, slower(1 + percent / 100))
     for status in ("REGRESSED", "INCONCLUSIVE", "UNCHANGED"):
         yield 100 * told[status] / len(group)
+
+
+def slowed() -> Figure:
+    """
+    Return how many of the really slowed kernels of one card's calibration were found.
+    """
+    (listed,) = json.loads((FOLDER / "cards.json").read_text(encoding="utf-8"))["calibrations"]
+    return detection_figure(proof_of(gather(Folder(FOLDER / listed["folder"]))))
 
 
 def timers() -> Figure:
