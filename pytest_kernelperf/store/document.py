@@ -7,8 +7,10 @@ is wrong; what types can't say is checked in `entries.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -118,12 +120,42 @@ def decode(data: bytes, name: str) -> Document:
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         check_version(version, SCHEMA_VERSION, name)
-        return msgspec.json.decode(data, type=Document)
+        document = msgspec.json.decode(data, type=Document)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BaselineFormatError(
             f"{name} is not a readable baseline file: {error}; expected a JSON object with "
             f"schema_version {SCHEMA_VERSION}, entries and environments; {CURE}"
         ) from error
+    check_keys(data, name)
+    return document
+
+
+def check_keys(data: bytes, name: str) -> None:
+    """
+    Refuse a file in which one key stands twice: readers take the last and never tell.
+
+    A merge that keeps both branches' baselines of one test leaves it so, and the next update would
+    remove the one that was not read.
+
+    Args:
+        data: The file's bytes, which are JSON.
+        name: What messages call the file.
+
+    Raises:
+        BaselineFormatError: For the first such key.
+    """
+    json.loads(data, object_pairs_hook=partial(_refuse_twins, name))
+
+
+def _refuse_twins(name: str, pairs: Sequence[tuple[str, object]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise BaselineFormatError(
+                f"{name} has {key!r} twice, as after a merge that kept both sides; expected it "
+                f"once: keep one of them, or {CURE}"
+            )
+        seen.add(key)
 
 
 def check_version(found: int, known: int, name: str) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from pytest_kernelperf.errors import BaselineFormatError
 from pytest_kernelperf.model import Kernel
 from pytest_kernelperf.store import files
-from pytest_kernelperf.store.document import CURE, check_version, kernel_document
+from pytest_kernelperf.store.document import CURE, check_keys, check_version, kernel_document
 from pytest_kernelperf.store.layout import to_text
 
 #: 1: first version.
@@ -87,12 +87,14 @@ def load_resources(root: Path, target: str, file: str) -> dict[str, Kernels]:
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         check_version(version, SCHEMA_VERSION, str(path))
-        return dict(msgspec.json.decode(data, type=_Document).kernels)
+        document = msgspec.json.decode(data, type=_Document)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BaselineFormatError(
             f"{path} is not a readable resources file: {error}; expected a JSON object with "
             f"schema_version {SCHEMA_VERSION} and kernels; {CURE}"
         ) from error
+    check_keys(data, str(path))
+    return dict(document.kernels)
 
 
 def store_resources(

@@ -239,3 +239,20 @@ def test_a_folder_that_no_card_gave_its_name_holds_no_baseline(
 
     with pytest.raises(BaselineFormatError, match=r"holds no baseline; .* name that one"):
         Baselines(baselines.root).check_not_empty()
+
+
+def test_an_entry_that_stands_twice_is_refused_and_stays(
+    baselines: Baselines, stored: Path, make
+) -> None:
+    """As a merge that keeps both sides leaves it: the last one counted, and the other was lost."""
+    text = stored.read_text()
+    start, end = text.index('  "test'), text.index('\n },\n "environments"')
+    entry = text[start:end]
+    stored.write_text(text[:end] + ",\n" + entry + text[end:])
+    before = stored.read_bytes()
+    fresh = Baselines(baselines.root)
+
+    for act in (fresh.check_all, lambda: fresh.write(SLUG, FILE, {keys()[1]: make.entry()})):
+        with pytest.raises(BaselineFormatError, match=r"twice, as after a merge.*keep one of them"):
+            act()
+    assert before == stored.read_bytes()

@@ -92,3 +92,11 @@ def test_removing_the_last_kernels_removes_their_file(tmp_path):
 
     assert not path.exists()
     assert [] == list(tmp_path.iterdir())
+
+
+def test_kernels_that_stand_twice_are_refused(tmp_path):
+    path = store_resources(tmp_path, "sm_90", FILE, {"a": (KERNEL,)})
+    path.write_bytes(path.read_bytes().replace(b'"a": ', b'"a": [],\n "a": '))
+
+    with pytest.raises(BaselineFormatError, match="'a' twice"):
+        load_resources(tmp_path, "sm_90", FILE)
