@@ -238,7 +238,8 @@ class Ledger:
         from pytest_kernelperf import report
 
         told = {outcome.nodeid for outcome in self._outcomes if outcome.verdicts}
-        return report.last_line(self.verdicts, sum(nodeid not in told for nodeid in self._failed))
+        failed = sum(nodeid not in told for nodeid in self._failed)
+        return report.last_line(self.verdicts, failed, len(self._lacking()))
 
     def rerun_command(self, verdict: Verdict) -> str:
         """
@@ -313,6 +314,7 @@ class Ledger:
             unmeasured=[one.unmeasured for one in self._outcomes if one.unmeasured],
             compiled=self.compiled,
             failed_tests=tuple(self._failed),
+            skipped_tests=self._lacking(),
             calibrations=self._proofs,
         )
         write_bytes(path, text.encode())
@@ -326,6 +328,12 @@ class Ledger:
         if not self.selected:
             found = "no test to run is marked kernel_perf or uses the kernelperf fixture"
         return f"nothing was judged, which strict does not let pass: {found}"
+
+    def _lacking(self) -> dict[str, str]:
+        """
+        Return what this machine lacks, by the test that was skipped for it.
+        """
+        return {outcome.nodeid: outcome.missing for outcome in self._outcomes if outcome.missing}
 
     def _not_run(self) -> list[str]:
         return [nodeid for nodeid in self.selected if nodeid not in self._ran]
@@ -350,7 +358,7 @@ class Ledger:
         """
         Return the one line that says what this machine could not do.
         """
-        missing = Counter(outcome.missing for outcome in self._outcomes if outcome.missing)
+        missing = Counter(self._lacking().values())
         parts = [f"{count} skipped ({why})" for why, count in missing.items()]
         on_cpu = sum(_is_on_cpu(outcome.recorded) for outcome in self._outcomes)
         if on_cpu:

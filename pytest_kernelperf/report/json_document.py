@@ -41,6 +41,7 @@ def run_json(
     unmeasured: Sequence[Verdict] = (),
     compiled: Sequence[Compiled] = (),
     failed_tests: Sequence[str] = (),
+    skipped_tests: Mapping[str, str] | None = None,
     calibrations: Mapping[str, Proof] | None = None,
 ) -> str:
     """
@@ -55,6 +56,7 @@ def run_json(
         compiled: What the compiler made of kernels, with verdicts.
         failed_tests: Names of measured tests that failed, by a verdict or otherwise, and of what
             could not be collected.
+        skipped_tests: What the machine lacks, by the name of the test that was skipped for it.
         calibrations: What is proven about the gate, by the slug of the card model.
     """
     environments: list[Environment] = []
@@ -67,6 +69,7 @@ def run_json(
         "kind": "kernelperf-results",
         "exit_failed": exit_failed,
         "failed_tests": list(failed_tests),
+        "skipped_tests": dict(skipped_tests or {}),
         "counts": _counts([*verdicts, *unmeasured, *(c.verdict for c in compiled if c.verdict)]),
         "measurements": [_measurement(record, environments) for record in recorded],
         "unmeasured": [{**_case(each), **_verdict(each)} for each in unmeasured],

@@ -30,7 +30,7 @@ _RESERVED = {
 }
 
 
-def last_line(verdicts: Sequence[Verdict], failed: int = 0) -> str:
+def last_line(verdicts: Sequence[Verdict], failed: int = 0, lacking: int = 0) -> str:
     """
     Return the run's last line: how many percentiles were judged, and why the others were not.
 
@@ -39,17 +39,20 @@ def last_line(verdicts: Sequence[Verdict], failed: int = 0) -> str:
     Args:
         verdicts: Of the run.
         failed: Tests that failed before anything of them could be judged.
+        lacking: Tests skipped because the machine lacks what they require.
     """
     statuses = [verdict.status for verdict in verdicts if verdict.judged]
     missing = Counter(status.value for status in statuses if status in NOT_JUDGED)
     line = f"kernelperf: {len(statuses) - missing.total()} judged"
     if failed:
         line += f", {counted(failed, 'test')} failed without a verdict"
-    if not missing:
-        return line
-    ordered = sorted(missing.items(), key=lambda item: (-item[1], item[0]))
-    named = ", ".join(f"{count} {status}" for status, count in ordered)
-    return f"{line}, {missing.total()} NOT judged ({named})"
+    if missing:
+        ordered = sorted(missing.items(), key=lambda item: (-item[1], item[0]))
+        named = ", ".join(f"{count} {status}" for status, count in ordered)
+        line += f", {missing.total()} NOT judged ({named})"
+    if lacking:
+        line += f", {counted(lacking, 'test')} skipped for what this machine lacks"
+    return line
 
 
 def reasons(verdicts: Sequence[Verdict], *, rerun: Callable[[Verdict], str]) -> str:

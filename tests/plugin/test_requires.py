@@ -65,6 +65,21 @@ def test_one_line_says_what_was_skipped_and_what_ran_on_the_cpu(project):
     result.stdout.no_fnmatch_line("*stopped early*")
 
 
+@pytest.mark.usefixtures("no_cuda")
+def test_the_last_line_and_the_document_tell_what_was_skipped_even_when_quiet(project):
+    """
+    A driver that broke would else look like a run that judged all there is.
+    """
+    project.write(TESTS)
+    project.script(device="cpu")
+
+    result = project.run("--kernelperf", "-q", "--kernelperf-json=run.json")
+
+    assert result.outlines[-1].endswith(", 2 tests skipped for what this machine lacks")
+    skipped = project.read_json("run.json")["skipped_tests"]
+    assert ["requires cuda: torch finds no CUDA device"] * 2 == list(skipped.values())
+
+
 @pytest.mark.parametrize(
     ("requires", "capability", "missing"),
     [

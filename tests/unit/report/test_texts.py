@@ -59,6 +59,13 @@ def test_the_last_line_counts_the_tests_that_failed_before_a_verdict() -> None:
     ) == report.last_line([UNCHANGED, BARE], failed=2)
 
 
+def test_the_last_line_counts_the_tests_that_this_machine_could_not_run() -> None:
+    assert (
+        "kernelperf: 1 judged, 1 NOT judged (1 NO_BASELINE), "
+        "9 tests skipped for what this machine lacks"
+    ) == report.last_line([UNCHANGED, BARE], lacking=9)
+
+
 @pytest.mark.parametrize(
     ("verdicts", "line"),
     [
