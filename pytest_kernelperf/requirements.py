@@ -31,8 +31,9 @@ def lacking(folder: Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     needed = filter(None, map(_needed, declared if isinstance(declared, list) else ()))
-    found = {canonicalize_name(each.name): _lack(each) for each in needed}
-    return {name: lack for name, lack in found.items() if lack}
+    lacks = [(canonicalize_name(each.name), _lack(each)) for each in needed]
+    # Only then by name: a package may stand there twice, and what one line lacks it lacks.
+    return {name: lack for name, lack in lacks if lack}
 
 
 def _needed(text: object) -> Requirement | None:

@@ -42,6 +42,10 @@ def test_what_is_not_installed_is_lacking_by_its_usual_name(tmp_path: Path) -> N
     } == lacking(folder)
 
 
+def test_a_package_that_is_declared_twice_is_held_to_both(tmp_path: Path) -> None:
+    assert ["pytest"] == list(lacking(declare(tmp_path, "pytest<2", "pytest>=2")))
+
+
 @pytest.mark.parametrize(
     ("installed", "asked", "is_lacking"),
     [
