@@ -314,3 +314,5 @@ def test_calibrate_says_the_same_of_these_records() -> None:
     assert {"UNCHANGED": 155, "INCONCLUSIVE": 1} == proof.statuses
     assert Rate(151, 156) == proof.covered
     assert {0.01: Rate(16, 156), 0.02: Rate(133, 156), 0.05: Rate(150, 156)} == proof.power
+    # At the eleven kernels of which the table says that they find 2 %.
+    assert Rate(129, 132) == proof.power_where_detectable(0.02)

@@ -85,6 +85,21 @@ def test_beside_a_neighbour_none_is_regressed_where_no_clock_fell_either(number)
     assert Status.REGRESSED != judged(blind)
 
 
+def test_it_is_the_driver_and_the_clock_that_excuse_what_was_slower() -> None:
+    """
+    With the word of neither, all but the one that was not slower would be called so.
+    """
+    beside = [one.measurement for one in recorded(BESIDE)]
+    alone = [replace(m, processes=tuple(_unwarned(p) for p in m.processes)) for m in beside]
+
+    assert [Status.UNCHANGED, *[Status.REGRESSED] * 3] == [judged(each) for each in alone]
+
+
+def _unwarned(process):
+    rounds = tuple(replace(each, foreign_processes=0) for each in process.rounds)
+    return _at_full_clock(replace(process, rounds=rounds))
+
+
 def _at_full_clock(process):
     rounds = [
         replace(each, clock_mhz=tuple(FULL_CLOCK_MHZ for _ in each.clock_mhz), throttle=())
