@@ -17,7 +17,7 @@ from pytest_kernelperf.analysis.reasons import Reason
 from pytest_kernelperf.analysis.sensitivity import most_that_time_follows
 from pytest_kernelperf.model import Process, Round
 
-# Canaries of two processes read up to 1.3 % apart at one and the same clock (docs/method.md): a
+# Canaries of two processes read up to 1.3 % apart at one and the same clock (docs/verdicts.md): a
 # smaller difference between runs is no evidence, and a larger one may be so much larger in truth.
 CLOCK_GRAIN = 0.015
 # The memory clock is told by the driver and steps by far more than this.
