@@ -302,9 +302,15 @@ def _is_marked_right(item: pytest.Item) -> bool:
 def _check_per(item: pytest.Item, per: float | str) -> None:
     """
     Refuse a `per=` that names neither a parameter of the test nor any fixture that it could use.
+
+    Only in a mark of its own: a module's or class's may suit the other tests, and this one's calls
+    say otherwise or need none.
     """
     names = getattr(item, "fixturenames", None)
     if names is None or not isinstance(per, str) or per in names:
+        return
+    own_marks = [mark for mark in _marks(item) if mark in item.own_markers]
+    if not any("per" in mark.kwargs for mark in own_marks):
         return
     # Not among the arguments, it may still be asked for while the test runs.
     if item.session._fixturemanager.getfixturedefs(per, item):

@@ -94,6 +94,29 @@ def test_per_names_a_parameter_or_fixture_of_the_test(project):
     )
 
 
+def test_a_modules_per_need_not_suit_every_test(project):
+    project.write(
+        """
+        import pytest
+        from pytest_kernelperf import kernel_perf
+
+        pytestmark = kernel_perf(per="batch")
+
+        @pytest.mark.parametrize("batch", [4])
+        def test_parameter(kernelperf, batch): kernelperf(abs, -1)
+
+        def test_said_in_the_call(kernelperf): kernelperf.measure(abs, (-1,), per=2)
+
+        def test_without(kernelperf): kernelperf(abs, -1)
+        """
+    )
+
+    result = project.run()
+
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*per='batch': expected the name of a parameter or fixture*"])
+
+
 def test_the_other_tests_of_the_file_are_collected(project):
     project.write(MIXED)
 
