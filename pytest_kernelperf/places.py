@@ -23,7 +23,7 @@ def check_outputs(settings: Settings) -> None:
     named = {"record": settings.record, "json": settings.json}
     for name, path in named.items():
         # An option without its value takes the next word of the command line for it.
-        if path is not None and path.name.partition("::")[0].endswith(".py"):
+        if path is not None and str(path).partition("::")[0].endswith(".py"):
             raise OptionsError(
                 f"--kernelperf-{name}: expected a file to write, got {path}, which is or would be "
                 f"Python source; if that names a test, say --kernelperf-{name}=FILE before it"

@@ -226,7 +226,7 @@ def test_a_record_replaces_an_earlier_one_and_the_json_document_does_not(project
 
 
 @pytest.mark.parametrize("option", ["--kernelperf-record", "--kernelperf-json"])
-@pytest.mark.parametrize("word", ["test_it.py", "test_it.py::test_kernel"])
+@pytest.mark.parametrize("word", ["test_it.py", "test_it.py::test_kernel", "test_it.py::test[a/b]"])
 def test_a_test_is_not_taken_for_the_value_that_an_option_lacks(project, option, word):
     project.write()
     before = (project.path / "test_it.py").read_text()
