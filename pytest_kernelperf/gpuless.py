@@ -43,8 +43,11 @@ def missing_compiler() -> str:
     """
     Return the first package that compiling takes and that is not installed; "" if none is.
     """
-    packages = ("torch", "triton")
-    return next((name for name in packages if importlib.util.find_spec(name) is None), "")
+    for name in ("torch", "triton"):
+        if importlib.util.find_spec(name) is None:
+            return name
+    # Where Triton says what it compiles with; an older one measures, and nothing more.
+    return "" if importlib.util.find_spec("triton.knobs") else "triton>=3.4"
 
 
 def is_for_want_of_a_value(error: BaseException) -> bool:

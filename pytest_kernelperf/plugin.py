@@ -253,13 +253,15 @@ def _refuse_several_workers(config: pytest.Config, settings: Settings) -> None:
 
 
 def _refuse_without_compiler(settings: Settings) -> None:
+    import shlex
+
     from pytest_kernelperf.gpuless import missing_compiler
 
     missing = missing_compiler() if settings.compile_only else ""
     if missing:
         raise pytest.UsageError(
             f"--kernelperf-compile-only compiles Triton kernels, and {missing} is not installed "
-            f"here: pip install {missing}"
+            f"here: pip install {shlex.quote(missing)}"
         )
 
 

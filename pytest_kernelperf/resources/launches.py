@@ -143,8 +143,10 @@ def _show_watcher(is_there: bool) -> None:
     """
     Let Triton know that launches are watched: programs with a launch path of their own step aside.
     """
-    from triton import knobs
-
+    try:
+        from triton import knobs
+    except ImportError:  # Before Triton 3.4.
+        return
     hooks: Any = getattr(knobs.runtime, "launch_enter_hook", None)
     if hasattr(hooks, "add") and is_there:
         hooks.add(_watcher)

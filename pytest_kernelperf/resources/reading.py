@@ -184,11 +184,11 @@ def _tool(name: str) -> str:
     """
     Return the path of one of the tools that Triton brings.
     """
-    from triton import knobs
-
     try:
+        from triton import knobs
+
         return str(getattr(knobs.nvidia, name).path)
-    except (AttributeError, RuntimeError) as error:
+    except (ImportError, AttributeError, RuntimeError) as error:
         raise _missing(name, error) from None
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from pytest_kernelperf.compiled import compiled_of, judged, read_launches
 from pytest_kernelperf.errors import FiguresUnreadableError
+from pytest_kernelperf.gpuless import missing_compiler
 from pytest_kernelperf.model import Kernel, ResourceLimits, Status
-from pytest_kernelperf.resources import Launch, reading
+from pytest_kernelperf.resources import Launch, reading, watch_launches
 
 REFUSED = "ptxas /tmp/kernel.ptx, line 5; fatal   : Unsupported .version 9.4; current is '8.8'"
 READ = Kernel("copy", 32, code_hash="a", target="sm_90")
@@ -70,6 +71,31 @@ def test_a_tool_that_does_not_end_well_is_named(monkeypatch, fails, said):
 
     with pytest.raises(FiguresUnreadableError, match=said):
         reading._run("/bin/nvdisasm", "kernel.cubin")
+
+
+@pytest.fixture
+def older_triton(monkeypatch):
+    """
+    Make Triton one before 3.4, which has no `knobs`.
+    """
+    triton = pytest.importorskip("triton")
+    monkeypatch.delattr(triton, "knobs")
+    monkeypatch.setitem(sys.modules, "triton.knobs", None)
+
+
+@pytest.mark.usefixtures("older_triton")
+def test_with_an_older_triton_calls_are_measured_and_their_kernels_are_not_read():
+    with watch_launches() as seen:
+        pass
+
+    assert [] == seen
+    with pytest.raises(FiguresUnreadableError, match="no nvdisasm"):
+        reading._tool("nvdisasm")
+
+
+@pytest.mark.usefixtures("older_triton")
+def test_with_an_older_triton_nothing_can_be_compiled_and_the_missing_one_is_named():
+    assert "triton>=3.4" == missing_compiler()
 
 
 def test_a_launch_that_cannot_be_read_is_told_and_not_left_out(monkeypatch):
