@@ -1,12 +1,13 @@
 """
-How often one comparison calls equal kernels different, and how often it finds 2 % of extra work.
+How often one comparison calls equal kernels different, and how often it finds 2 % of extra time.
 
     python benchmarks/compare_rates.py --pairs 200 --slower 100 --out compare_rates.json
 
 Each comparison is what one `kernelperf.compare` measures: ten rounds of ten samples in turn, every
-round with new copies and a new graph. It holds a kernel beside itself, every second one beside 2 %
-more work too. Extra work is real: more sequences or elements. Needs an H100; prints a line per kind
-of kernel, writes every ratio after each comparison, and goes on where the file ends.
+round with new copies and a new graph. It holds a kernel beside itself, every second one beside
+more work too: more sequences or elements, as many as take 2 to 3 % longer. How much longer they
+really took is printed, since work is not time. Needs an H100; prints a line per kind of kernel,
+writes every ratio after each comparison, and goes on where the file ends.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from pytest_kernelperf.model import Case
 @dataclass(frozen=True)
 class Kind:
     """
-    A kernel, with arguments of a size and of a size that is 2 % more work.
+    A kernel, with arguments of a size and of a larger one.
     """
 
     name: str
@@ -73,14 +74,15 @@ def kinds() -> list[Kind]:
     Return kernels from about 10 to 200 µs, bound by arithmetic and by memory.
     """
     return [
-        # Many waves of programs, so that the time follows the work.
-        Kind("attention 128", attention, qkv(128), 400, 408),
-        Kind("attention 256", attention, qkv(256), 200, 204),
-        Kind("attention 512", attention, qkv(512), 100, 102),
+        # Many waves of programs, so that the time follows the work. 2 % more work took, on an H100,
+        # 1.9 % more time (attention), 3.0 and 1.8 % (negate), 0.9 % (softmax), 1.6 % (layer norm).
+        Kind("attention 128", attention, qkv(128), 400, 409),
+        Kind("attention 256", attention, qkv(256), 200, 205),
+        Kind("attention 512", attention, qkv(512), 100, 103),
         Kind("negate, 13 MB", torch.neg, elements, 100, 102),
-        Kind("negate, 66 MB", torch.neg, elements, 500, 510),
-        Kind("softmax", lambda x: torch.softmax(x.view(-1, 4096), -1), elements, 100, 102),
-        Kind("layer norm", _layer_norm, elements, 100, 102),
+        Kind("negate, 66 MB", torch.neg, elements, 500, 512),
+        Kind("softmax", lambda x: torch.softmax(x.view(-1, 4096), -1), elements, 100, 105),
+        Kind("layer norm", _layer_norm, elements, 100, 103),
     ]
 
 
@@ -100,7 +102,7 @@ def names_of(number: int, pairs: int, slower: int) -> tuple[str, ...]:
 
 def compared(kind: Kind, names: Sequence[str]) -> list[dict[str, Any]]:
     """
-    Measure a kernel beside itself, and beside itself with 2 % more to do, in one comparison.
+    Measure a kernel beside itself, and beside itself with more to do, in one comparison.
 
     Returns:
         A row per name.
@@ -147,7 +149,7 @@ def told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         *lines,
         f"equal: {alarms} alarms in {len(equal)} pairs; "
-        f"+2 %: {larger.count('slower')} of {len(larger)} found",
+        f"slowed: {larger.count('slower')} of {len(larger)} found",
     ]
 
 
@@ -157,7 +159,7 @@ def main() -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--pairs", type=int, default=200, help="pairs of equal kernels, in all")
-    parser.add_argument("--slower", type=int, default=100, help="of them beside 2 %% more work")
+    parser.add_argument("--slower", type=int, default=100, help="of them beside more work too")
     parser.add_argument("--budget-seconds", type=float, default=290.0)
     parser.add_argument("--out", type=Path, default=Path("compare_rates.json"))
     given = parser.parse_args()

@@ -364,7 +364,7 @@ def test_alarms_and_finds_are_counted():
 
     rows = [row("equal", "alike"), row("equal", "faster"), row("larger", "slower")]
 
-    assert "equal: 1 alarms in 2 pairs; +2 %: 1 of 1 found" == told(rows)[-1]
+    assert "equal: 1 alarms in 2 pairs; slowed: 1 of 1 found" == told(rows)[-1]
 
 
 def test_the_table_against_a_revision_says_which_kernels_were_identical():
