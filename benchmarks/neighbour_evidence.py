@@ -103,7 +103,7 @@ def prepare(folder: Path) -> None:
     (folder / "test_kernel.py").write_text(TEST)
     if (folder / "baselines").is_dir():
         return
-    arguments = ["--kernelperf", "--kernelperf-update", "--kernelperf-processes", "5"]
+    arguments = ["--kernelperf-update", "--kernelperf-processes", "5"]
     done = run_pytest(arguments, folder)
     if done.status or not (folder / "baselines").is_dir():
         raise SystemExit(f"recording failed, exit status {done.status}:\n{done.output}")

@@ -145,9 +145,7 @@ def check_writable(path: Path) -> None:
         return
     target = Path(os.path.realpath(path))
     if target.is_dir():
-        raise BaselineWriteError(
-            f"{path} is a directory; expected a file: name one, or move it away"
-        )
+        raise BaselineWriteError(f"{path} {_IS_DIRECTORY}")
     if target.exists() and not _may_write(target):
         raise BaselineWriteError(_read_only(path, "the file is read-only"))
     folder = next((f for f in target.parents if f.exists()), None)
