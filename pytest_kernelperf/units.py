@@ -1,10 +1,18 @@
 """
-Writes durations, fractions, counts and lists of names as text, the same everywhere.
+Says what is a time, and writes times, fractions, counts and lists of names alike everywhere.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+
+def is_time(time_us: float) -> bool:
+    """
+    Return whether a reading is a time: finite and above 0.
+    """
+    return 0 < time_us < math.inf
 
 
 def format_us(time_us: float | None) -> str:

@@ -4,7 +4,6 @@ Counts what one call does, from `flops=` and `bytes=`, and refuses times that ca
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +12,7 @@ from pytest_kernelperf.errors import OptionsError
 from pytest_kernelperf.keywords import Count, number
 from pytest_kernelperf.model import Environment, Measurement, Peaks, Problem, Work
 from pytest_kernelperf.options import Options
+from pytest_kernelperf.units import is_time
 
 if TYPE_CHECKING:
     from pytest_kernelperf.measure import CallShape, Subject
@@ -81,9 +81,8 @@ def timed(measurement: Measurement) -> Measurement:
 
     A few such samples are a coarse clock's; the analysis takes its tick into account.
     """
-    rounds = (one for process in measurement.processes for one in process.rounds)
-    times_us = [time_us for one in rounds for time_us in one.times_us]
-    still = sum(not 0 < time_us < math.inf for time_us in times_us)
+    times_us = measurement.times_us
+    still = sum(not is_time(time_us) for time_us in times_us)
     if measurement.problem is not None or 2 * still < len(times_us) or not times_us:
         return measurement
     return replace(

@@ -50,6 +50,14 @@ class ChangeEstimate:
     interval: Interval
     noisier: bool = False
 
+    @classmethod
+    def from_log(cls, center: float, half_width: float, *, noisier: bool = False) -> ChangeEstimate:
+        """
+        Return what a difference of log times and half of its interval's width are as a change.
+        """
+        low, high = math.expm1(center - half_width), math.expm1(center + half_width)
+        return cls(math.expm1(center), Interval(low, high), noisier)
+
 
 def estimate_change(
     candidate: Sequence[ProcessLogs], baseline: Sequence[ProcessLogs], parts: Components
@@ -75,11 +83,7 @@ def estimate_change(
     )
     width = half_width(error, len(candidate))
     change = _mean(candidate) - _mean(baseline)
-    return ChangeEstimate(
-        math.expm1(change),
-        Interval(math.expm1(change - width), math.expm1(change + width)),
-        noisier,
-    )
+    return ChangeEstimate.from_log(change, width, noisier=noisier)
 
 
 def expected_error(baseline: Sequence[ProcessLogs], parts: Components, processes: int) -> Prior:

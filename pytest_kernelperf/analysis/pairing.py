@@ -37,7 +37,6 @@ from pytest_kernelperf.analysis.sentences import Story, tell
 from pytest_kernelperf.analysis.verdicts import judge, judged_percentiles
 from pytest_kernelperf.analysis.witnesses import clocks_excuse
 from pytest_kernelperf.model import (
-    Interval,
     Limits,
     Measurement,
     Process,
@@ -130,7 +129,7 @@ def judge_pair(
     kept = [
         pair
         for pair in zip(before.processes, after.processes, strict=True)
-        if all(any(each.times_us for each in side.rounds) for side in pair)
+        if all(side.has_samples for side in pair)
     ]
     sides = [tuple(pair[side] for pair in kept) for side in (0, 1)]
     measured = replace(after, processes=sides[1])
@@ -157,9 +156,7 @@ def estimate_pairs(
     scatter = _scatter(differences, Prior(2 * prior.variance, prior.df))
     error = math.sqrt(scatter.variance / differences.size)
     width = float(special.stdtrit(scatter.df, 1 - TAIL_PROBABILITY)) * error
-    center = float(differences.mean())
-    interval = Interval(math.expm1(center - width), math.expm1(center + width))
-    return ChangeEstimate(math.expm1(center), interval), error
+    return ChangeEstimate.from_log(float(differences.mean()), width), error
 
 
 def _scatter(differences: Floats, prior: Prior) -> Prior:

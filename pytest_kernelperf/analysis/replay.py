@@ -16,6 +16,8 @@ from statistics import fmean, stdev
 import numpy as np
 from scipy import special
 
+from pytest_kernelperf.analysis.change import ChangeEstimate
+from pytest_kernelperf.analysis.intervals import TAIL_PROBABILITY
 from pytest_kernelperf.analysis.looks import wants_more
 from pytest_kernelperf.analysis.margins import margins
 from pytest_kernelperf.analysis.noise import Noise, ProcessLogs, columns, noise_from, time_us_of
@@ -272,10 +274,10 @@ def _real_size(
     count = len(differences)
     if count < _LEAST_PAIRS:
         return None, None
-    quantile = float(special.stdtrit(count - 1, 0.975))
-    half = quantile * stdev(differences) / math.sqrt(count)
-    center = fmean(differences)
-    return math.expm1(center), Interval(math.expm1(center - half), math.expm1(center + half))
+    quantile = float(special.stdtrit(count - 1, 1 - TAIL_PROBABILITY))
+    half_width = quantile * stdev(differences) / math.sqrt(count)
+    found = ChangeEstimate.from_log(fmean(differences), half_width)
+    return found.relative, found.interval
 
 
 def _detectable(

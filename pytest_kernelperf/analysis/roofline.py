@@ -120,8 +120,7 @@ def physics_problem(measurement: Measurement) -> Problem | None:
     Return why a measurement can't be true: its P50 lies below what its card could do at best.
     """
     work = measurement.work
-    rounds = (each for process in measurement.processes for each in process.rounds)
-    if work is None or not any(each.times_us for each in rounds):
+    if work is None or not measurement.has_samples:
         return None
     time_us = percentile_us(measurement.processes, MEDIAN)
     floors = {

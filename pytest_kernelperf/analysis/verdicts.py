@@ -83,7 +83,7 @@ class _Sides:
         return tuple(
             explained_alone(each, self.baseline)
             for each in self.measurement.processes
-            if any(taken.times_us for taken in each.rounds)
+            if each.has_samples
         )
 
 

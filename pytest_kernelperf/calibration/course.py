@@ -326,8 +326,7 @@ def _options() -> list[str]:
 
 def _is_usable(recorded: Recorded) -> bool:
     measurement = recorded.measurement
-    kept = any(one.times_us for process in measurement.processes for one in process.rounds)
-    return recorded.body_passed and measurement.problem is None and kept
+    return recorded.body_passed and measurement.problem is None and measurement.has_samples
 
 
 def _without_targets(recorded: Recorded) -> Recorded:

@@ -82,7 +82,7 @@ class InjectingRoom:
         """
         output, measurements = self._room.measure(subject, jobs, progress=progress)
         for measurement in measurements:
-            if measurement.problem is None and _has_samples(measurement):
+            if measurement.problem is None and measurement.has_samples:
                 if self._order.sizes:
                     self._dial(subject, measurement)
                 else:
@@ -167,7 +167,7 @@ class InjectingRoom:
             _, taken = self._room.measure(slowed, [job], progress=_ignore)
         except KernelPerfError:
             return  # One trial less; the record shows how many there were.
-        yield from (each for each in taken if each.problem is None and _has_samples(each))
+        yield from (each for each in taken if each.problem is None and each.has_samples)
 
     def _opened(self) -> RunWriter:
         if self._writer is None:
@@ -223,10 +223,6 @@ def _ways(subject: Any, measurement: Measurement, time_us: float, size: float) -
         size,
         on_gpu=measurement.processes[0].environment.gpu is not None,
     )
-
-
-def _has_samples(measurement: Measurement) -> bool:
-    return any(each.times_us for process in measurement.processes for each in process.rounds)
 
 
 def _ignore(text: str) -> None:

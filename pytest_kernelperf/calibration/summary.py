@@ -175,5 +175,4 @@ def _how(measurement: Measurement) -> tuple[object, ...]:
 
 
 def _has_times(measurement: Measurement) -> bool:
-    rounds = [one for process in measurement.processes for one in process.rounds]
-    return measurement.problem is None and any(one.times_us for one in rounds)
+    return measurement.problem is None and measurement.has_samples

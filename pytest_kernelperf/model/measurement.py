@@ -84,6 +84,13 @@ class Process(_Referable):
     who: str = ""
 
     @property
+    def has_samples(self) -> bool:
+        """
+        Whether a sample was kept.
+        """
+        return any(each.times_us for each in self.rounds)
+
+    @property
     def origin(self) -> str:
         """
         The operating-system process: what it measured again is no second witness.
@@ -142,3 +149,18 @@ class Measurement:
     notes: tuple[str, ...] = ()
     problem: Problem | None = None
     work: Work | None = None
+
+    @property
+    def has_samples(self) -> bool:
+        """
+        Whether a sample of any process was kept.
+        """
+        return any(each.has_samples for each in self.processes)
+
+    @property
+    def times_us(self) -> tuple[float, ...]:
+        """
+        All kept samples, in the order taken.
+        """
+        rounds = (one for process in self.processes for one in process.rounds)
+        return tuple(time_us for one in rounds for time_us in one.times_us)

@@ -181,7 +181,7 @@ def sampled_processes(measurement: Measurement) -> tuple[Process, ...]:
     """
     Return the processes that kept a sample.
     """
-    return tuple(p for p in measurement.processes if any(r.times_us for r in p.rounds))
+    return tuple(each for each in measurement.processes if each.has_samples)
 
 
 def added_checks(several: Iterable[Checks]) -> Checks:

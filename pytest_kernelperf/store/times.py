@@ -18,6 +18,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
+from pytest_kernelperf.units import is_time
+
 #: More distinct values than this are put on the grid. Launch rounds of 500 on 32 ns ticks have
 #: 15 to 90; wall times in nanoseconds have as many as samples.
 MAX_DISTINCT = 120
@@ -48,7 +50,7 @@ def format_times(times_us: Sequence[float]) -> str:
         there are at most `MAX_DISTINCT` distinct values.
     """
     ordered = sorted(times_us)
-    if not ordered or not all(0 < time < math.inf for time in ordered):
+    if not ordered or not all(map(is_time, ordered)):
         raise ValueError(f"times must be positive and finite, got {list(times_us)[:3]!r} ...")
     texts = [_digits(time) for time in ordered]
     if len(set(texts)) <= MAX_DISTINCT:
@@ -161,7 +163,7 @@ def _number(text: str) -> float:
         value = float(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a number") from None
-    if not (value > 0 and math.isfinite(value)):
+    if not is_time(value):
         raise ValueError(f"{text!r} is not a positive time")
     return value
 

@@ -6,10 +6,9 @@ Pure: decides on values, touches no file.
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_kernelperf.analysis.reasons import Reason
@@ -27,7 +26,7 @@ from pytest_kernelperf.model import (
     UpdateMode,
     Verdict,
 )
-from pytest_kernelperf.units import counted
+from pytest_kernelperf.units import counted, is_time
 
 #: A reference is complete with this many processes: from the fifth on, more of them hardly narrow
 #: the interval of a change (h100 measurements, 3 or 5 against 7 baseline processes).
@@ -250,9 +249,9 @@ def _obstacle(recorded: Recorded) -> str | None:
     problem = recorded.measurement.problem
     if problem is not None:
         return f"INVALID ({problem.code}): nothing is stored; {problem.message}"
-    if not _kept(recorded.measurement):
+    if not recorded.measurement.has_samples:
         return "no sample was kept; measure again on a quiet machine"
-    if not all(map(_is_time, _times(recorded.measurement))):
+    if not all(map(is_time, recorded.measurement.times_us)):
         return (
             "some samples are no positive times: the call is shorter than its timer's clock can "
             "tell; time more work per call"
@@ -355,15 +354,6 @@ def _kept(measurement: Measurement) -> tuple[Process, ...]:
     # A round whose samples were all dropped says nothing that could be stored.
     rounds = {p.id: tuple(r for r in p.rounds if r.times_us) for p in measurement.processes}
     return tuple(replace(p, rounds=rounds[p.id]) for p in measurement.processes if rounds[p.id])
-
-
-def _times(measurement: Measurement) -> Iterator[float]:
-    rounds = (one for process in measurement.processes for one in process.rounds)
-    return (time_us for one in rounds for time_us in one.times_us)
-
-
-def _is_time(time_us: float) -> bool:
-    return 0 < time_us < math.inf
 
 
 def _judged(recorded: Recorded) -> list[Verdict]:
