@@ -42,9 +42,7 @@ def suite(tests: int) -> list[tuple[Measurement, Entry]]:
 def _sides(measurement: Measurement) -> tuple[Measurement, Entry]:
     baseline = measurement.processes[:BASELINE_PROCESSES]
     candidate = measurement.processes[BASELINE_PROCESSES : BASELINE_PROCESSES + 1]
-    inputs = measurement.case.inputs
-    reference = Reference(measurement.plan, measurement.method, inputs, baseline)
-    return replace(measurement, processes=candidate), Entry(reference)
+    return replace(measurement, processes=candidate), Entry(Reference.of(measurement, baseline))
 
 
 def main() -> int:

@@ -158,9 +158,7 @@ def _circle(ones: Sequence[Measurement], start: int) -> list[Measurement]:
 
 
 def _reference(ones: Sequence[Measurement]) -> Reference:
-    first = ones[0]
-    processes = tuple(process for each in ones for process in each.processes)
-    return Reference(first.plan, first.method, first.case.inputs, processes, first.kernels)
+    return Reference.of(ones[0], [process for each in ones for process in each.processes])
 
 
 def table(usual: Sequence[Series], verdicts: Iterable[Verdict]) -> list[str]:

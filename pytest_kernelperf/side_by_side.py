@@ -95,7 +95,7 @@ def compare_sides(before: Side, after: Side) -> SideBySide:
             f"{before.name} and {after.name} share no case: expected the same tests, measured "
             "with the same timer, l2 and pace"
         )
-    references = {key: _reference(before.cases[key][0]) for key in before.cases}
+    references = {key: Reference.of(one, one.processes) for key, (one, _) in before.cases.items()}
     # One card model says nothing about the noise of another.
     noises = {
         model: noise_from(
@@ -117,16 +117,6 @@ def compare_sides(before: Side, after: Side) -> SideBySide:
 
 def _alone(side: Side, other: Mapping[Key, object]) -> tuple[str, ...]:
     return tuple(f"{key[1]}::{key[2]} ({key[0]})" for key in side.cases if key not in other)
-
-
-def _reference(measurement: Measurement) -> Reference:
-    return Reference(
-        plan=measurement.plan,
-        method=measurement.method,
-        inputs=measurement.case.inputs,
-        processes=measurement.processes,
-        kernels=measurement.kernels,
-    )
 
 
 def _run_side(path: Path) -> Side:

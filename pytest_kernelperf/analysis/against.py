@@ -45,9 +45,7 @@ def judge_against(after: Measurement, against: Against, limits: Limits) -> tuple
 def _with_difference(
     verdict: Verdict, before: Measurement, after: Measurement, against: Against
 ) -> Verdict:
-    reference = Reference(
-        before.plan, before.method, before.case.inputs, before.processes, before.kernels
-    )
+    reference = Reference.of(before, before.processes)
     if verdict.status is not Status.INCOMPARABLE:
         return explained(verdict, after, reference)
     found = find_difference(after, reference)

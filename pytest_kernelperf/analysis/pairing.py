@@ -133,7 +133,7 @@ def judge_pair(
     ]
     sides = [tuple(pair[side] for pair in kept) for side in (0, 1)]
     measured = replace(after, processes=sides[1])
-    reference = Reference(before.plan, before.method, before.case.inputs, sides[0], before.kernels)
+    reference = Reference.of(before, sides[0])
     return tuple(_verdict(reference, measured, q, limits, noise) for q in percentiles)
 
 

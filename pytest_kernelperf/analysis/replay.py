@@ -319,10 +319,7 @@ def _circle(measurements: Sequence[Measurement], turn: int) -> list[Measurement]
 
 
 def _reference(measurements: Sequence[Measurement]) -> Reference:
-    first = measurements[0]
-    return Reference(
-        first.plan, first.method, first.case.inputs, _processes(measurements), first.kernels
-    )
+    return Reference.of(measurements[0], _processes(measurements))
 
 
 def _join(measurements: Sequence[Measurement]) -> Measurement:

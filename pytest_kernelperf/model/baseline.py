@@ -4,12 +4,12 @@ What is stored to judge against, and what an update does to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_kernelperf.model.case import Case, Plan
 from pytest_kernelperf.model.kernels import Kernel
-from pytest_kernelperf.model.measurement import Process
+from pytest_kernelperf.model.measurement import Measurement, Process
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,19 @@ class Reference:
     processes: tuple[Process, ...]
     kernels: tuple[Kernel, ...] = ()
     margins: Mapping[float, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, measurement: Measurement, processes: Sequence[Process]) -> Reference:
+        """
+        Return processes, measured as a measurement was, as what others are judged against.
+        """
+        return cls(
+            plan=measurement.plan,
+            method=measurement.method,
+            inputs=measurement.case.inputs,
+            processes=tuple(processes),
+            kernels=measurement.kernels,
+        )
 
 
 @dataclass(frozen=True, slots=True)

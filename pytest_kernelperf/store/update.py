@@ -89,7 +89,7 @@ def decide_update(recorded: Recorded, entry: Entry | None, mode: UpdateMode) -> 
     action, sentence = _decided(_statuses(recorded), obstacle, slower, mode, is_new=entry is None)
     if action in ("refused", "kept"):
         return Decision(action, sentence)
-    measured = _as_reference(recorded.measurement)
+    measured = Reference.of(recorded.measurement, _kept(recorded.measurement))
     if entry is not None and action == "unchanged":
         return _unchanged(entry, measured)
     return Decision(action, sentence + _provisional(measured), Entry(measured, measured))
@@ -338,16 +338,6 @@ def _unchanged(entry: Entry, measured: Reference) -> Decision:
     )
     sentence = f"unchanged; now {_count(extended.processes)} of {COMPLETE_PROCESSES}"
     return Decision("extended", sentence + _provisional(extended), Entry(extended, measured))
-
-
-def _as_reference(measurement: Measurement) -> Reference:
-    return Reference(
-        plan=measurement.plan,
-        method=measurement.method,
-        inputs=measurement.case.inputs,
-        processes=_kept(measurement),
-        kernels=measurement.kernels,
-    )
 
 
 def _kept(measurement: Measurement) -> tuple[Process, ...]:
