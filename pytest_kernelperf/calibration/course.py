@@ -121,10 +121,12 @@ class Course:
                 run = self._measured(process)
         except processes.CutOffError as error:
             raise _too_short(f"preparing {error}") from error
-        usable = [_without_targets(each) for each in run.recorded if _is_usable(each)]
+        usable = [_unjudged(each) for each in run.recorded if _is_usable(each)]
         if not usable:
             raise KernelPerfError(self._nothing(0, "no test brought a measurement"))
-        Gate(self._folder.baselines).update(usable, UpdateMode())
+        kept = Gate(self._folder.baselines).update(usable, UpdateMode())
+        if refused := [each for each in kept.changes if each.action == "refused"]:
+            raise KernelPerfError(f"{refused[0].case.key}: no plan to pin: {refused[0].sentence}")
         self._folder.clear()
         return self._folder.check_machine(manifest, machine_of(usable[0].measurement))
 
@@ -329,9 +331,10 @@ def _is_usable(recorded: Recorded) -> bool:
     return recorded.body_passed and measurement.problem is None and measurement.has_samples
 
 
-def _without_targets(recorded: Recorded) -> Recorded:
-    # A missed target forbids storing, and is no matter of the gate against the baseline.
-    return replace(recorded, limits=replace(recorded.limits, targets_us={}))
+def _unjudged(recorded: Recorded) -> Recorded:
+    # A missed target forbids storing, and so does a baseline that was there when it was judged: the
+    # one that lent the plan, which is another folder's.
+    return replace(recorded, limits=replace(recorded.limits, targets_us={}), verdicts=())
 
 
 def _duration(seconds: float) -> str:

@@ -98,6 +98,20 @@ def calibrate(project: Path, *arguments: object) -> subprocess.CompletedProcess[
     )
 
 
+def test_the_plans_of_another_calibration_are_taken(calibrated, tmp_path):
+    folder = Path(shutil.copytree(calibrated, tmp_path / "copy"))
+
+    done = calibrate(folder, *PLAIN[:-1], "another", "--plans-of", "out")
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "process 8 of 8" in done.stdout
+    plans = [
+        {each.measurement.plan for run, _ in Folder(folder / name).runs() for each in run.recorded}
+        for name in ("out", "another")
+    ]
+    assert plans[0] == plans[1]
+
+
 def test_unchanged_and_slowed_code_is_judged_by_fresh_processes(project):
     done = calibrate(project, "test_it.py", "--processes", 8, "--sizes", 40, "--out", "out")
 
