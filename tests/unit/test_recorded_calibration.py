@@ -4,9 +4,10 @@ The gate on thirteen kernels of all kinds, unchanged and really slower: a calibr
 `kernelperf calibrate --sizes 1,2,5` recorded twelve fresh processes of its built-in set on card
 GPU-8fd90c3f: each measured every kernel as it is and slowed by extra bytes, extra arithmetic or
 extra launches. Every process is the candidate once, against five others, joined by the next ones
-where it is undecided; neighbouring candidates share processes.
+where it is undecided; neighbouring candidates share processes. On card GPU-01134af9 thirteen
+processes measured the same kernels, unchanged, by the plans of the first.
 
-    kernelperf calibrate --summarise tests/data/h100/calibrated_8fd90c3f --out FOLDER
+    kernelperf calibrate --summarise tests/data/h100/calibrated_* --out FOLDER
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from pytest_kernelperf.analysis import LOOKS
 from pytest_kernelperf.analysis.noise import columns, noise_from
 from pytest_kernelperf.analysis.rates import Rate
 from pytest_kernelperf.calibration.folder import Folder
-from pytest_kernelperf.calibration.summary import gather, proof_of
+from pytest_kernelperf.calibration.summary import gather, proof_of, proof_of_all
 from pytest_kernelperf.model import Entry, Measurement, Recorded, Verdict
 
-(LISTED,) = json.loads((FOLDER / "cards.json").read_text(encoding="utf-8"))["calibrations"]
+LISTED, ANOTHER = json.loads((FOLDER / "cards.json").read_text(encoding="utf-8"))["calibrations"]
 CALIBRATED = Folder(FOLDER / LISTED["folder"])
 UNSLOWED = 0.0
 SIZES = (0.01, 0.02, 0.05)
@@ -316,3 +317,26 @@ def test_calibrate_says_the_same_of_these_records() -> None:
     assert {0.01: Rate(16, 156), 0.02: Rate(133, 156), 0.05: Rate(150, 156)} == proof.power
     # At the eleven kernels of which the table says that they find 2 %.
     assert Rate(129, 132) == proof.power_where_detectable(0.02)
+
+
+# Another card
+
+
+def test_unchanged_kernels_never_regress_on_another_card_either() -> None:
+    """
+    169 candidates: 164 UNCHANGED, 5 INCONCLUSIVE (3.0 %), four of them the wandering matmul.
+    """
+    proof = proof_of(gather(Folder(FOLDER / ANOTHER["folder"])))
+
+    assert {"UNCHANGED": 164, "INCONCLUSIVE": 5} == proof.statuses
+    assert Rate(163, 169) == proof.covered
+
+
+def test_no_card_regresses_against_the_baseline_of_the_other() -> None:
+    """
+    0 of 325, by twelve and thirteen processes: at most 0.9 %, as far as those are independent.
+    """
+    both = [gather(Folder(FOLDER / each["folder"])) for each in (LISTED, ANOTHER)]
+
+    assert {LISTED["uuid"], ANOTHER["uuid"]} == {each.machine.card for each in both}
+    assert {"UNCHANGED": 325} == proof_of_all(both).across_cards
