@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from pytest_kernelperf.escalation import Answer, Request
-from pytest_kernelperf.measure.neighbours import FAMILY
+from pytest_kernelperf.measure.neighbours import begin_turn
 from pytest_kernelperf.model import Case, Plan
 from pytest_kernelperf.outcome import unpack
 from pytest_kernelperf.relocation import Relocation, moved_arguments
@@ -178,7 +178,7 @@ class Serving:
         self._connection.send(Collected(measured, self._uncollected, self._strays(), others))
         while (message := self._connection.recv()) is not None:
             request, family = message
-            os.environ[FAMILY] = ",".join(map(str, family))
+            begin_turn(family)
             self._connection.send(self._answer(request, items.get(request.nodeid)))
         return True
 

@@ -27,7 +27,7 @@ import pytest
 
 from pytest_kernelperf.command_line import joined
 from pytest_kernelperf.escalation import Answer, Request
-from pytest_kernelperf.measure.neighbours import FAMILY
+from pytest_kernelperf.measure.neighbours import begin_turn, end_turns
 from pytest_kernelperf.relocation import Relocation
 
 #: Processes that start together: while they import, they share the cores.
@@ -159,7 +159,7 @@ class Pool:
                 self._end(number)
             raise
         # Idle contexts on the card that are the run's own are not foreign.
-        os.environ[FAMILY] = ",".join(map(str, self._family()))
+        begin_turn(self._family())
 
     def collected(self, number: int) -> Collected | str:
         """
@@ -185,6 +185,8 @@ class Pool:
         except BaseException:  # An interrupt: an answer that comes later is to no question.
             self._end(number)
             raise
+        finally:
+            begin_turn(self._family())
         assert isinstance(answer, Answer)
         return answer
 
@@ -195,7 +197,7 @@ class Pool:
         for worker in self._alive.values():
             worker.dismiss()
         if self._alive:
-            os.environ.pop(FAMILY, None)
+            end_turns()
         until = time.monotonic() + _FAREWELL_S
         try:
             for worker in self._alive.values():

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import pytest
 
-from pytest_kernelperf.measure.neighbours import FAMILY
+from pytest_kernelperf.measure.neighbours import begin_turn
 
 #: Needed by every measurement on a GPU; torch comes with the tests.
 _NEEDED = ("triton", "pytest_kernelperf.analysis", "pytest_kernelperf.measure.cuda")
@@ -64,7 +64,7 @@ class Turn:
             family: Sequence[int] = self._connection.recv()
         except (EOFError, OSError):
             _end()
-        os.environ[FAMILY] = ",".join(map(str, family))
+        begin_turn(family)
         threading.Thread(target=self._end_with_the_calibration, daemon=True).start()
 
     def _end_with_the_calibration(self) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from time import sleep
 
 from pytest_kernelperf.measure.card import Card, card_for
 from pytest_kernelperf.measure.collector import without_collector
@@ -14,6 +15,7 @@ from pytest_kernelperf.measure.event_sync import take_wall
 from pytest_kernelperf.measure.guard import Guard
 from pytest_kernelperf.measure.inputs import Lane
 from pytest_kernelperf.measure.launch import take_launch
+from pytest_kernelperf.measure.nvml import nvml_card
 from pytest_kernelperf.measure.plan import choose_plan, shortage
 from pytest_kernelperf.measure.rounds import disturbances
 from pytest_kernelperf.measure.subject import Job, Subject, Taken
@@ -48,6 +50,7 @@ def take(
         if any(trial.problem for trial in trials.values()):
             return {name: _unfit(trial, job) for name, trial in trials.items()}
         plan = _plan(lanes, trials, job, card)
+        _let_siblings_fade(card)
         taken = _take(lanes, trials, plan, job, card, progress)
     note = shortage(plan, job.case.timer, job)
     shared = (note,) if note else ()
@@ -55,6 +58,16 @@ def take(
         name: replace(one, notes=(*one.notes, *disturbances(one.rounds, job), *shared))
         for name, one in taken.items()
     }
+
+
+def _let_siblings_fade(card: Card) -> None:
+    """
+    Wait until what is seen beside the rounds is not what another process of the run did before.
+    """
+    fade_s = nvml_card(card.index).siblings_fade_s()
+    if fade_s:
+        sleep(fade_s)
+        card.wake()
 
 
 def _try_out(lane: Lane, job: Job, card: Card) -> Trial:

@@ -4,7 +4,9 @@ Tells a card's processes apart: those of this test run, and strangers.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,34 @@ from pathlib import Path
 #: A run that measures in several processes names them here, its own first, with commas: they (and
 #: their children) hold contexts on the card and wait while another of them measures.
 FAMILY = "KERNELPERF_PIDS"
+#: When the turn of the one that measures began, in seconds on the clock of `time.monotonic`, which
+#: all processes of a machine share.
+TURN = "KERNELPERF_TURN"
 _MOST_ANCESTORS = 32
+
+
+def begin_turn(family: Iterable[int]) -> None:
+    """
+    Name a run's processes, of which only this one computes from now on.
+    """
+    os.environ[FAMILY] = ",".join(map(str, family))
+    os.environ[TURN] = str(time.monotonic())
+
+
+def end_turns() -> None:
+    """
+    Forget the run's other processes: they have ended.
+    """
+    os.environ.pop(FAMILY, None)
+    os.environ.pop(TURN, None)
+
+
+def turn_age_s() -> float:
+    """
+    Return for how long only this process of its run has computed.
+    """
+    began = os.environ.get(TURN)
+    return time.monotonic() - float(began) if began else math.inf
 
 
 @dataclass(frozen=True)
@@ -23,7 +52,8 @@ class Neighbours:
     Attributes:
         strangers: Certainly not of this run; unknown in a container that shows other numbers.
         unnamed: Processes under numbers that mean nothing here; ours are among them.
-        ours: How many of the unnamed may be ours.
+        ours: How many of the unnamed may be ours. One of them computes, as the run's processes take
+            turns.
     """
 
     strangers: frozenset[int] = frozenset()
@@ -42,6 +72,13 @@ class Neighbours:
             return cls(unnamed=found, ours=len(family))
         return cls(frozenset(pid for pid in found if not _belongs(pid, family)))
 
+    @property
+    def is_alone(self) -> bool:
+        """
+        Whether nobody is there but this process, and those known as ours.
+        """
+        return not self.strangers and len(self.unnamed) <= 1
+
     def count(self, busy: Collection[int] | None = None) -> int:
         """
         Return how many are foreign: too few is right, a false alarm is not.
@@ -50,8 +87,9 @@ class Neighbours:
             busy: Those that computed; None = all.
         """
         strangers = self.strangers if busy is None else self.strangers & set(busy)
-        unnamed = self.unnamed if busy is None else self.unnamed & set(busy)
-        return len(strangers) + max(len(unnamed) - self.ours, 0)
+        if busy is None:
+            return len(strangers) + max(len(self.unnamed) - self.ours, 0)
+        return len(strangers) + max(len(self.unnamed & set(busy)) - 1, 0)
 
 
 def _named_family() -> set[int]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_kernelperf.measure.neighbours import Neighbours
+from pytest_kernelperf.measure.neighbours import Neighbours, turn_age_s
 
 #: Bits of the clock event reasons (nvml.h). Idle (1) and "none" limit nothing that runs.
 _REASONS = {
@@ -148,16 +148,19 @@ class NvmlCard:
 
         Where the driver does not tell who computes, whoever is there counts.
         """
-        if self._sliced and self._slice is self._card:
-            return 0  # The card's list has the processes of all slices.
-        running = self._ask("nvmlDeviceGetComputeRunningProcesses", self._slice) or ()
-        neighbours = Neighbours.around(process.pid for process in running)
-        if not neighbours.count():
-            return 0
-        used = self._ask("nvmlDeviceGetProcessUtilization", self._slice, since_us)
-        if used is None:
-            return neighbours.count()
-        return neighbours.count({each.pid for each in used if each.smUtil >= _BUSY_PERCENT})
+        neighbours = self._neighbours()
+        return 0 if neighbours.is_alone else neighbours.count(self._busy(since_us))
+
+    def siblings_fade_s(self) -> float:
+        """
+        Return in how long a watch will not see any more what the run's other processes did earlier.
+
+        Only where they can't be told from strangers; elsewhere 0.0, at once.
+        """
+        if len(self._neighbours().unnamed) <= 1:
+            return 0.0
+        # A watch looks back by one period, and what it then finds is the mean over another.
+        return max(2e-6 * _UTILISATION_PERIOD_US - turn_age_s(), 0.0)
 
     def memory_peak_gbs(self) -> float | None:
         """
@@ -188,6 +191,25 @@ class NvmlCard:
         """
         mode = self._ask("nvmlDeviceGetPersistenceMode")
         return None if mode is None else bool(mode)
+
+    def _neighbours(self) -> Neighbours:
+        if self._sliced and self._slice is self._card:
+            return Neighbours()  # The card's list has the processes of all slices.
+        running = self._ask("nvmlDeviceGetComputeRunningProcesses", self._slice) or ()
+        return Neighbours.around(process.pid for process in running)
+
+    def _busy(self, since_us: int) -> set[int] | None:
+        """
+        Return who computed since then; None where the driver does not tell.
+        """
+        used = self._utilisation(since_us)
+        if used is None:
+            # It refuses to say that nobody did, too; one that tells has told of us before.
+            return None if self._utilisation(0) is None else set()
+        return {each.pid for each in used if each.smUtil >= _BUSY_PERCENT}
+
+    def _utilisation(self, since_us: int) -> Any:
+        return self._ask("nvmlDeviceGetProcessUtilization", self._slice, since_us)
 
     def _find(self, uuid: str) -> Any:
         for prefix in ("GPU-", "MIG-", ""):

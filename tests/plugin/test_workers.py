@@ -89,6 +89,34 @@ def test_a_slower_kernel_is_measured_again_in_processes_that_print_nothing(proje
     assert (project.path / "ends.txt").read_text().split() == ["end"] * 3
 
 
+def test_each_process_knows_when_its_turn_began(project):
+    """
+    What another process of the run computed before is not taken for a stranger's work.
+    """
+    project.write(
+        """
+        import os, pytest
+
+        @pytest.mark.parametrize("n", [1, 2])
+        def test_a(kernelperf, n):
+            with open("turns.txt", "a") as file:
+                file.write(os.environ.get("KERNELPERF_TURN", "none") + " ")
+            kernelperf(abs, -1)
+        """
+    )
+    project.run("--kernelperf-update", "--kernelperf-processes", "1")
+    project.times(13.0)
+    (project.path / "turns.txt").unlink()
+
+    project.run_apart("--kernelperf")
+
+    first, *turns = (project.path / "turns.txt").read_text().split()
+    began_s = [float(turn) for turn in turns]
+    assert "none" == first
+    assert 5 == len(set(began_s))
+    assert sorted(began_s) == began_s
+
+
 def test_a_record_elsewhere_does_not_move_the_fresh_processes_that_start_after_it(
     project, tmp_path_factory
 ):

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_kernelperf import workers
 from pytest_kernelperf.escalation import Request
-from pytest_kernelperf.measure.neighbours import FAMILY
+from pytest_kernelperf.measure.neighbours import FAMILY, TURN
 from pytest_kernelperf.workers import Collected, Launch, Pool, gist
 
 
@@ -41,6 +41,7 @@ def test_many_processes_start_a_few_at_once(monkeypatch: pytest.MonkeyPatch):
             return Collected((), {})
 
     monkeypatch.setenv(FAMILY, "")
+    monkeypatch.setenv(TURN, "")
     monkeypatch.setattr(workers, "_Worker", Starting)
     monkeypatch.setattr(workers, "AT_ONCE", 3)
     pool = Pool(lambda number: Launch((), (), "", (), {}), 1.0)
@@ -73,6 +74,7 @@ def test_an_interrupt_while_processes_say_farewell_ends_them_at_once(monkeypatch
             killed.append(self.number)
 
     monkeypatch.setenv(FAMILY, "")
+    monkeypatch.setenv(TURN, "")
     monkeypatch.setattr(workers, "_Worker", Slow)
     pool = Pool(lambda number: Launch((), (), "", (), {}), 1.0)
     pool.start([2, 3], lambda: None)

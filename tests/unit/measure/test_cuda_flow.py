@@ -5,6 +5,7 @@ The device timer from end to end, on a simulated device.
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from simulated_device import EVENT_US, Blocker, Graph, Simulation, add, job, tak
 
 torch = pytest.importorskip("torch")
 
-from pytest_kernelperf.measure import device, sustained, trial  # noqa: E402
+from pytest_kernelperf.measure import cuda, device, sustained, trial  # noqa: E402
 from pytest_kernelperf.measure.subject import Job, Subject  # noqa: E402
 from pytest_kernelperf.model import Plan  # noqa: E402
 
@@ -45,6 +46,23 @@ def test_every_sample_is_preceded_by_the_idle_gap(simulation):
 
     gaps = [line for line in simulation.log if line == f"rest {taken.plan.gap_us:g}"]
     assert 8 == len(gaps)
+
+
+@pytest.mark.parametrize("fade_s", [0.0, 1.5])
+def test_rounds_wait_until_what_siblings_did_before_is_seen_no_more(
+    simulation, monkeypatch, fade_s
+):
+    driver = SimpleNamespace(siblings_fade_s=lambda: fade_s)
+    monkeypatch.setattr(cuda, "nvml_card", lambda _: driver)
+    monkeypatch.setattr(cuda, "sleep", lambda s: simulation.log.append(f"wait {s:g}"))
+
+    taken = take(add(simulation), job("device"))
+
+    waits = [line for line in simulation.log if line.startswith("wait")]
+    assert ([f"wait {fade_s:g}"] if fade_s else []) == waits
+    if waits:
+        first_gap = simulation.log.index(f"rest {taken.plan.gap_us:g}")
+        assert simulation.log.index(waits[0]) < first_gap
 
 
 def test_a_pinned_plan_is_reused_exactly_and_nothing_is_estimated(simulation):

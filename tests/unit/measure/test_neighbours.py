@@ -4,13 +4,23 @@ A run's own processes are never foreign, and nobody is accused on a number that 
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from pytest_kernelperf.measure.neighbours import FAMILY, Neighbours
+from pytest_kernelperf.measure import neighbours
+from pytest_kernelperf.measure.neighbours import (
+    FAMILY,
+    TURN,
+    Neighbours,
+    begin_turn,
+    end_turns,
+    turn_age_s,
+)
 
 #: No processes of this machine: above the largest number that Linux gives.
 STRANGER, ANOTHER = 2**23, 2**23 + 1
@@ -69,3 +79,49 @@ def test_only_those_that_compute_count_where_that_is_known(monkeypatch):
     assert (1, 0) == (seen.count({ANOTHER}), seen.count(()))
     # One of the two is us, and nobody knows which.
     assert (1, 0) == (unnamed.count({STRANGER, ANOTHER}), unnamed.count({STRANGER}))
+
+
+def test_of_a_family_under_numbers_that_mean_nothing_one_computes_and_the_rest_are_foreign(
+    monkeypatch,
+):
+    """
+    Six processes of a run hold contexts; a stranger that computes must not pass for a seventh.
+    """
+    monkeypatch.setenv(FAMILY, "1,2,3,4,5,6")
+    waiting = [STRANGER + number for number in range(2, 7)]
+    seen = Neighbours.around([STRANGER, ANOTHER, *waiting])
+
+    assert (1, 0) == (seen.count({STRANGER, ANOTHER}), seen.count({ANOTHER}))
+
+
+@pytest.mark.parametrize(
+    ("pids", "is_alone"),
+    [
+        ([], True),
+        ([STRANGER], True),
+        ([STRANGER, ANOTHER], False),
+        ([os.getpid()], True),
+        ([os.getpid(), STRANGER], False),
+    ],
+    ids=["nobody", "us by another number", "us and one", "us", "us and a stranger"],
+)
+def test_a_process_is_alone_where_nobody_else_can_be(monkeypatch, pids, is_alone):
+    monkeypatch.setenv(FAMILY, "5,6")
+
+    assert is_alone is Neighbours.around(pids).is_alone
+
+
+def test_a_turn_begins_when_its_family_is_named_and_ends_with_it(monkeypatch):
+    now_s = iter([100.0, 101.5])
+    clock = SimpleNamespace(monotonic=lambda: next(now_s))
+    monkeypatch.setattr(neighbours, "time", clock)
+    for name in (FAMILY, TURN):
+        monkeypatch.setenv(name, "")
+
+    before_s = turn_age_s()
+    begin_turn((5, 6))
+    family, age_s = os.environ[FAMILY], turn_age_s()
+    end_turns()
+
+    assert (math.inf, "5,6", 1.5) == (before_s, family, age_s)
+    assert {FAMILY, TURN}.isdisjoint(os.environ)

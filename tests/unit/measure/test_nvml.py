@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from pytest_kernelperf.measure import nvml as nvml_module
+from pytest_kernelperf.measure.neighbours import FAMILY
 from pytest_kernelperf.measure.nvml import (
     Facts,
     NvmlCard,
@@ -166,6 +168,67 @@ def test_a_process_that_is_there_is_foreign_if_it_computes_or_nobody_knows(used,
     )
 
     assert foreign == card.foreign_processes()
+
+
+def unnamed(*shares: tuple[int, int], waiting: int = 0) -> Nvml:
+    """
+    A driver that shows a container's processes by the host's numbers, some of them waiting.
+    """
+    numbers = [*(pid for pid, _ in shares), *(STRANGER + 100 + one for one in range(waiting))]
+    return Nvml(
+        nvmlDeviceGetComputeRunningProcesses=[SimpleNamespace(pid=pid) for pid in numbers],
+        nvmlDeviceGetProcessUtilization=busy(*shares),
+    )
+
+
+def test_a_stranger_that_computes_does_not_pass_for_a_sibling_that_waits(monkeypatch):
+    """
+    Also where the siblings are not on the card yet.
+    """
+    monkeypatch.setenv(FAMILY, "1,2,3,4,5,6")
+    both = (STRANGER, 40), (STRANGER + 1, 60)
+
+    assert 1 == NvmlCard(unnamed(*both, waiting=5), UUID).foreign_processes()
+    assert 1 == NvmlCard(unnamed(*both), UUID).foreign_processes()
+    assert 0 == NvmlCard(unnamed(both[0], waiting=5), UUID).foreign_processes()
+
+
+@pytest.mark.parametrize(
+    ("driver", "age_s", "fade_s"),
+    [
+        (unnamed((STRANGER, 40), waiting=5), 0.5, 1.5),
+        (unnamed((STRANGER, 40), waiting=5), 3.0, 0.0),
+        (unnamed((STRANGER, 40)), 0.5, 0.0),
+        (unnamed((STRANGER, 40), (os.getpid(), 50)), 0.5, 0.0),
+        (None, 0.5, 0.0),
+    ],
+    ids=["just now", "long ago", "we are alone", "all are named", "no driver"],
+)
+def test_what_siblings_did_before_fades_where_they_cannot_be_told_from_strangers(
+    monkeypatch, driver, age_s, fade_s
+):
+    monkeypatch.setattr(nvml_module, "turn_age_s", lambda: age_s)
+
+    assert fade_s == NvmlCard(driver, UUID).siblings_fade_s()
+
+
+@pytest.mark.parametrize(("tells", "foreign"), [(True, 0), (False, 1)])
+def test_a_driver_that_tells_who_computed_says_by_an_error_that_nobody_did(tells, foreign):
+    driver = Nvml(
+        nvmlDeviceGetComputeRunningProcesses=[
+            SimpleNamespace(pid=os.getpid()),
+            SimpleNamespace(pid=STRANGER),
+        ]
+    )
+
+    def used(_, since_us):
+        if tells and not since_us:
+            return busy((STRANGER, 90))
+        raise Nvml.NVMLError("not found")
+
+    driver.nvmlDeviceGetProcessUtilization = used
+
+    assert foreign == NvmlCard(driver, UUID).foreign_processes(since_us=1)
 
 
 def test_a_watch_joins_what_limited_the_clock_before_and_after_a_round():
