@@ -131,7 +131,7 @@ def _run_side(path: Path) -> Side:
         slug = slug_of(measurement.processes[0].environment.device_name)
         key = (slug, measurement.case.file, measurement.case.key)
         known = cases.get(key, (measurement, recorded.limits))[0]
-        if _way(known) != _way(measurement):
+        if known.way != measurement.way:
             left_out.append(f"{measurement.case.label}: a process with another plan is left out")
             continue
         processes = {each.origin: each for each in (*known.processes, *measurement.processes)}
@@ -144,10 +144,6 @@ def _unfit(recorded: Recorded) -> str:
     if recorded.measurement.problem is not None or not recorded.measurement.processes:
         return "its measurement was INVALID"
     return "" if recorded.body_passed else "its test failed in its own body"
-
-
-def _way(measurement: Measurement) -> tuple[object, ...]:
-    return measurement.plan, measurement.method, measurement.case.inputs
 
 
 def _baseline_side(path: Path) -> Side:

@@ -7,10 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_kernelperf.analysis.reasons import Reason
-from pytest_kernelperf.model import Environment, Measurement, Reference
+from pytest_kernelperf.model import Environment, Measurement, Reference, Way
 
-# The plan's parts that change a time; samples and rounds only change how well it is known.
-_PINNED = ("calls_per_sample", "burst", "gap_us", "input_sets")
 # Of the card's state, what changes a time (power limit, ECC, MIG) and how
 # it is called.
 _CARD_STATE = (
@@ -39,15 +37,20 @@ def find_difference(measurement: Measurement, reference: Reference) -> Differenc
     Versions, dates, and the card's serial number do not: "did the upgrade slow us" is a question
     to answer, and another card of the model is judged with a term of its own.
     """
-    if measurement.case.inputs != reference.inputs:
-        return _inputs_differ(reference.inputs, measurement.case.inputs)
-    if measurement.method != reference.method:
-        return Difference(Reason.METHOD_DIFFERS, "method", reference.method, measurement.method)
-    for name in _PINNED:
-        before, now = getattr(reference.plan, name), getattr(measurement.plan, name)
-        if before != now:
-            return Difference(Reason.PLAN_DIFFERS, name, f"{before:g}", f"{now:g}")
+    before, now = reference.way, measurement.way
+    if before != now:
+        return _ways_differ(before, now)
     return _card_state_differs(measurement, reference)
+
+
+def _ways_differ(before: Way, now: Way) -> Difference:
+    if before.inputs != now.inputs:
+        return _inputs_differ(before.inputs, now.inputs)
+    if before.method != now.method:
+        return Difference(Reason.METHOD_DIFFERS, "method", before.method, now.method)
+    pairs = zip(before.pinned, now.pinned, strict=True)
+    (name, old), (_, new) = next((one, other) for one, other in pairs if one != other)
+    return Difference(Reason.PLAN_DIFFERS, name, f"{old:g}", f"{new:g}")
 
 
 def _card_state_differs(measurement: Measurement, reference: Reference) -> Difference | None:

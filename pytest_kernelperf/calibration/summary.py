@@ -143,8 +143,9 @@ def _lined_up(
     series, left_out = [], []
     for key in keys:
         present = [each for each in taken if key in each.unslowed]
-        plan = Counter(_how(each.unslowed[key].measurement) for each in present).most_common(1)[0]
-        alike = [each for each in present if _how(each.unslowed[key].measurement) == plan[0]]
+        ways = [each.unslowed[key].measurement.way for each in present]
+        way = Counter(ways).most_common(1)[0][0]
+        alike = [each for each in present if each.unslowed[key].measurement.way == way]
         if len(alike) < len(taken):
             missing = counted(len(taken) - len(alike), "process", "processes")
             left_out.append(f"{key}: {missing} failed it, or measured it another way")
@@ -168,10 +169,6 @@ def _series(key: str, taken: Sequence[_Process], dialled: CaseDiallings) -> Seri
         slowed.append(Slowed(dialling.size, dialling.way, dialling.measured, measurements))
     limits: Limits = recorded[0].limits
     return Series(limits, tuple(each.measurement for each in recorded), tuple(slowed))
-
-
-def _how(measurement: Measurement) -> tuple[object, ...]:
-    return measurement.plan, measurement.method, measurement.case.inputs
 
 
 def _has_times(measurement: Measurement) -> bool:

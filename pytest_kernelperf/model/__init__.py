@@ -7,7 +7,7 @@ reference has the same processes and rounds, so that analysis treats both sides 
 """
 
 from pytest_kernelperf.model.baseline import Change, Entry, Reference, UpdateMode, UpdateReport
-from pytest_kernelperf.model.case import Case, Plan
+from pytest_kernelperf.model.case import Case, Plan, Way
 from pytest_kernelperf.model.comparison import Comparison, Contrast, Independence, Ratio, Standing
 from pytest_kernelperf.model.environment import Environment, Gpu
 from pytest_kernelperf.model.kernels import Compiled, Kernel, ResourceLimits
@@ -71,5 +71,6 @@ __all__ = [
     "UpdateMode",
     "UpdateReport",
     "Verdict",
+    "Way",
     "Work",
 ]

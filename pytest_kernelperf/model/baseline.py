@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pytest_kernelperf.model.case import Case, Plan
+from pytest_kernelperf.model.case import Case, Plan, Way
 from pytest_kernelperf.model.kernels import Kernel
 from pytest_kernelperf.model.measurement import Measurement, Process
 
@@ -40,6 +40,13 @@ class Reference:
             processes=tuple(processes),
             kernels=measurement.kernels,
         )
+
+    @property
+    def way(self) -> Way:
+        """
+        How it was measured.
+        """
+        return Way(self.inputs, self.method, self.plan.pinned)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,3 +74,31 @@ class Plan:
     samples: int
     rounds: int
     input_sets: int
+
+    @property
+    def pinned(self) -> tuple[tuple[str, float], ...]:
+        """
+        The parts that change a time, by name: samples and rounds only change how well it is known.
+        """
+        return (
+            ("calls_per_sample", self.calls_per_sample),
+            ("burst", self.burst),
+            ("gap_us", self.gap_us),
+            ("input_sets", self.input_sets),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """
+    How times were taken: those taken in different ways are of different quantities.
+
+    Attributes:
+        inputs: As in `Case`.
+        method: As in `Measurement`.
+        pinned: As in `Plan`.
+    """
+
+    inputs: tuple[str, ...]
+    method: str
+    pinned: tuple[tuple[str, float], ...]

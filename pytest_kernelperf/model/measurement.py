@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pytest_kernelperf.model.case import Case, Plan
+from pytest_kernelperf.model.case import Case, Plan, Way
 from pytest_kernelperf.model.environment import Environment
 from pytest_kernelperf.model.kernels import Kernel
 from pytest_kernelperf.model.work import Work
@@ -149,6 +149,13 @@ class Measurement:
     notes: tuple[str, ...] = ()
     problem: Problem | None = None
     work: Work | None = None
+
+    @property
+    def way(self) -> Way:
+        """
+        How it was measured.
+        """
+        return Way(self.case.inputs, self.method, self.plan.pinned)
 
     @property
     def has_samples(self) -> bool:

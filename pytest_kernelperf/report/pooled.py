@@ -18,7 +18,6 @@ from pytest_kernelperf.model import (
     Independence,
     Interval,
     Measurement,
-    Plan,
     Process,
     Recorded,
     Round,
@@ -139,8 +138,7 @@ def pool(runs: Sequence[RecordedRun]) -> Pool:
     for recorded in (each for run in runs for each in run.recorded if is_sound(each)):
         measurement = recorded.measurement
         ways = cases.setdefault((device_of(measurement), measurement.case), {})
-        plan: Plan = replace(measurement.plan, samples=0, rounds=0)
-        ways.setdefault((measurement.method, plan), []).append(recorded)
+        ways.setdefault(measurement.way, []).append(recorded)
     kept, left_out = [], []
     for ways in cases.values():
         joined = [_joined(group) for group in ways.values()]

@@ -196,7 +196,7 @@ def join_runs(runs: Sequence[Recorded]) -> Joined:
     if not certain:
         return Joined(runs[0])
     first = certain[0]
-    alike = [run for run in certain if _identity(run.measurement) == _identity(first.measurement)]
+    alike = [run for run in certain if run.measurement.way == first.measurement.way]
     measured = {p.id: p for run in alike for p in run.measurement.processes}
     processes = {p.origin: p for p in measured.values()}
     left_out = (
@@ -329,7 +329,7 @@ def _unchanged(entry: Entry, measured: Reference) -> Decision:
         what = "process" if len(ids) > len(known) else "measurement"
         return Decision("kept", f"this {what} is in the baseline already")
     room = COMPLETE_PROCESSES - len(reference.processes)
-    if room <= 0 or _plan_of(reference) != _plan_of(measured):
+    if room <= 0 or reference.way != measured.way:
         return Decision("kept", "unchanged; the reference stays", Entry(reference, measured))
     extended = replace(
         reference,
@@ -367,13 +367,3 @@ def _provisional(reference: Reference) -> str:
 
 def _count(processes: Sequence[Process]) -> str:
     return counted(len(processes), "process", "processes")
-
-
-def _plan_of(reference: Reference) -> tuple[object, ...]:
-    # Samples and rounds say how much was measured, not how.
-    plan = replace(reference.plan, samples=1, rounds=1)
-    return plan, reference.method, reference.inputs
-
-
-def _identity(measurement: Measurement) -> tuple[Case, object, str]:
-    return measurement.case, replace(measurement.plan, samples=1, rounds=1), measurement.method
