@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from live import told
 
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import Measurement, Recorded, Round, Status
@@ -60,12 +61,8 @@ def test_beside_a_neighbour_none_is_regressed() -> None:
 @pytest.mark.parametrize("name", [ALONE, BESIDE])
 def test_the_verdicts_are_those_of_the_card(name) -> None:
     gate = Gate(FOLDER / "baselines")
-    for live in recorded(name):
-        told = [
-            [(v.status, v.reason) for v in each.verdicts] for each in (live, gate.judge_again(live))
-        ]
 
-        assert told[0] == told[1]
+    assert told(recorded(name)) == told(map(gate.judge_again, recorded(name)))
 
 
 def test_the_driver_told_of_the_neighbour_in_every_round_and_alone_in_none() -> None:

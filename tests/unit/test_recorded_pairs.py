@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from live import told
 
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import Recorded, Status
@@ -48,10 +49,9 @@ def test_a_slowed_kernel_is_regressed_and_identical_ones_are_not(name) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_the_verdicts_are_those_of_the_card(name) -> None:
-    for live, now in judged(name):
-        told = [[(v.status, v.reason) for v in each.verdicts] for each in (live, now)]
+    live, now = zip(*judged(name), strict=True)
 
-        assert told[0] == told[1]
+    assert told(live) == told(now)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from live import said, told
 
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import Recorded, Status, Verdict
@@ -74,9 +75,7 @@ def test_unchanged_kernels_pass_and_slowed_ones_fail(name) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_the_verdicts_are_those_of_the_card(name) -> None:
-    live = [(v.status, v.reason) for one in recorded(name) for v in one.verdicts]
-
-    assert live == [(v.status, v.reason) for v in judged(name)]
+    assert told(recorded(name)) == said(judged(name))
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -98,11 +97,11 @@ def test_what_is_shown_to_be_slower_is_about_as_much_slower_as_it_was_made(name)
 def test_the_readme_shows_what_is_said_of_these_records() -> None:
     shown = re.search(r"```\n(test  .*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert shown
-    told, _, why = shown[1].partition("\n\n")
+    rows_shown, _, why = shown[1].partition("\n\n")
     verdicts = [judged(SHOWN)[index] for index in README_VERDICTS]
     rows = table(verdicts, width=400, color=False).splitlines()[-len(verdicts) :]
 
-    for line, row in zip(told.splitlines()[2:], rows, strict=True):
+    for line, row in zip(rows_shown.splitlines()[2:], rows, strict=True):
         cells = map(re.escape, re.split(r"\s{2,}", line.strip()))
         assert re.search(".*".join(cells), row), row
     assert why.split() == reasons(verdicts, rerun=_rerun).split()
