@@ -5,7 +5,7 @@ Has what the compiler made of a test's kernels judged and stored; with a GPU or 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -100,9 +100,10 @@ def judged(compiled: Compiled, limits: ResourceLimits, stored: Sequence[Kernel] 
     from pytest_kernelperf.analysis import judge_resources, judge_unread
 
     if compiled.unread:
-        return replace(compiled, verdict=judge_unread(compiled.case, compiled.unread))
-    verdict = judge_resources(compiled.case, compiled.kernels, limits, stored, compiled.failure)
-    return replace(compiled, verdict=verdict)
+        verdict = judge_unread(compiled.case, compiled.unread)
+    else:
+        verdict = judge_resources(compiled.case, compiled.kernels, limits, stored, compiled.failure)
+    return replace(compiled, verdict=verdict, limits=limits)
 
 
 def stored_kernels(case: Case, root: Path) -> tuple[Kernel, ...] | None:
@@ -132,6 +133,9 @@ def update_resources(
     """
     Store what was compiled, as far as the rules of an update allow.
 
+    Each is judged again against what is stored at that moment, under the file's lock, so that what
+    another process stored since then is neither lost nor overlooked.
+
     Args:
         root: The folder of baselines.
         compiled: Of one test, with verdicts.
@@ -141,20 +145,43 @@ def update_resources(
     Raises:
         KernelPerfError: If a file can't be read or written.
     """
-    from pytest_kernelperf.store.resources import store_resources
+    return [
+        change
+        for one in compiled
+        for change in _update_one(root, one, mode, body_passed=not has_failed)
+    ]
+
+
+def _update_one(
+    root: Path, one: Compiled, mode: UpdateMode, *, body_passed: bool
+) -> Sequence[Change]:
+    """
+    Return what was done with the kernels of one call; nothing if they are what is stored.
+    """
+    from pytest_kernelperf.store.resources import change_resources
     from pytest_kernelperf.store.update import decide_kernels
 
-    changes = []
-    for one in compiled:
-        if one.verdict and one.verdict.reason == "SAME_CODE":
-            continue
-        case = one.case
-        stored = stored_kernels(case, root)
-        decision = decide_kernels(one, stored, mode, body_passed=not has_failed)
-        if decision.action in ("added", "moved"):
-            store_resources(root, case.l2, case.file, {stored_key(case): one.kernels})
-        changes.append(Change(case, decision.action, decision.sentence))
-    return changes
+    key = stored_key(one.case)
+    done: list[Change] = []
+
+    def decide(kernels: Mapping[str, tuple[Kernel, ...]]) -> Mapping[str, tuple[Kernel, ...]]:
+        stored = kernels.get(key)
+        now = _judged_now(one, stored)
+        if stored is not None and now.verdict and now.verdict.reason == "SAME_CODE":
+            return {}
+        decision = decide_kernels(now, stored, mode, body_passed=body_passed)
+        done.append(Change(one.case, decision.action, decision.sentence))
+        return {key: one.kernels} if decision.action in ("added", "moved") else {}
+
+    change_resources(root, one.case.l2, one.case.file, decide)
+    return done
+
+
+def _judged_now(compiled: Compiled, stored: Sequence[Kernel] | None) -> Compiled:
+    # Against what is gone it was judged once: that it had a baseline is not to be forgotten.
+    if stored is None or not compiled.was_followed:
+        return compiled
+    return judged(compiled, compiled.limits, stored)
 
 
 def stored_key(case: Case) -> str:

@@ -81,6 +81,7 @@ class Compiled:
         verdict: None until it is judged.
         notes: What there is to say besides, such as an autotuner's choice that is not known.
         unread: Why what was compiled can't be read; "" if it was.
+        limits: What the test allows, to be judged by again.
     """
 
     case: Case
@@ -89,6 +90,7 @@ class Compiled:
     verdict: Verdict | None = None
     notes: tuple[str, ...] = ()
     unread: str = ""
+    limits: ResourceLimits = ResourceLimits()
 
     @property
     def was_followed(self) -> bool:

@@ -8,7 +8,7 @@ and take no GPU to make, times belong to a card.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from pytest_kernelperf.store.layout import to_text
 SCHEMA_VERSION = 1
 
 Kernels = tuple[Kernel, ...]
+Changes = Mapping[str, Kernels | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,7 @@ def load_resources(root: Path, target: str, file: str) -> dict[str, Kernels]:
     return dict(document.kernels)
 
 
-def store_resources(
-    root: Path, target: str, file: str, changes: Mapping[str, Kernels | None]
-) -> Path:
+def store_resources(root: Path, target: str, file: str, changes: Changes) -> Path:
     """
     Add, replace or (None) remove the kernels of some tests; the others stay as they are.
 
@@ -110,19 +109,40 @@ def store_resources(
         BaselineFormatError: If the file can't be read; it is left as it is.
         BaselineWriteError: If it can't be written; it is left as it is.
     """
+    return change_resources(root, target, file, lambda _stored: changes)
+
+
+def change_resources(
+    root: Path, target: str, file: str, decide: Callable[[Mapping[str, Kernels]], Changes]
+) -> Path:
+    """
+    Like `store_resources`, with changes that depend on what is stored at that moment.
+
+    Args:
+        root: The folder of baselines.
+        target: The target's folder.
+        file: The test file.
+        decide: Called under the lock with the kernels on disk; returns the changes.
+    """
     path = resources_path(root, target, file)
     with files.locked(path):
-        merged = {**load_resources(root, target, file), **changes}
-        kernels = {test: those for test, those in merged.items() if those is not None}
-        if not kernels:
-            files.remove(path, root)
-            return path
-        document = {
-            "schema_version": SCHEMA_VERSION,
-            "kernels": {test: [kernel_document(one) for one in kernels[test]] for test in kernels},
-        }
-        files.write_bytes(path, to_text(document, first="schema_version").encode())
+        stored = load_resources(root, target, file)
+        changes = decide(stored)
+        if changes:
+            merged = {**stored, **changes}
+            _write(path, root, {name: those for name, those in merged.items() if those is not None})
     return path
+
+
+def _write(path: Path, root: Path, kernels: Mapping[str, Kernels]) -> None:
+    if not kernels:
+        files.remove(path, root)
+        return
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "kernels": {name: list(map(kernel_document, kernels[name])) for name in kernels},
+    }
+    files.write_bytes(path, to_text(document, first="schema_version").encode())
 
 
 def resources_path(root: Path, target: str, file: str) -> Path:

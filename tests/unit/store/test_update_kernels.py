@@ -4,15 +4,18 @@ The rules of an update for compiled kernels: those of times, with no room for a 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from pytest_kernelperf.analysis import judge_resources
-from pytest_kernelperf.compiled import stored_kernels, update_resources
+from pytest_kernelperf.compiled import judged, stored_kernels, update_resources
+from pytest_kernelperf.errors import BaselineWriteError
 from pytest_kernelperf.model import Case, Compiled, Kernel, ResourceLimits, Status, UpdateMode
+from pytest_kernelperf.store import files
 from pytest_kernelperf.store.resources import store_resources
-from pytest_kernelperf.store.update import decide_kernels
+from pytest_kernelperf.store.update import LOST, decide_kernels
 
 S = Status
 ALL, NEW, ACCEPT = UpdateMode(), UpdateMode(new_only=True), UpdateMode(accept_regressions=True)
@@ -139,3 +142,72 @@ def test_what_another_compiler_made_worse_is_not_taken_by_a_plain_update(tmp_pat
     assert change.sentence.startswith("INCOMPARABLE (OTHER_COMPILER): worse than")
     assert PRUNE in change.sentence
     assert (STORED,) == stored_kernels(CASE, tmp_path)
+
+
+def test_what_was_stored_since_it_was_judged_is_not_overlooked(tmp_path):
+    """
+    Accepted was what is worse than one's own compiler made, not what is worse than another's.
+    """
+    store_resources(tmp_path, CASE.l2, CASE.file, {"test_x": (STORED,)})
+    one = judged(Compiled(CASE, (replace(CHANGED, spills=8),)), ResourceLimits(), (STORED,))
+    since = replace(STORED, code_hash="c", compiler="triton 3.9.0, ptxas 13.4")
+    store_resources(tmp_path, CASE.l2, CASE.file, {"test_x": (since,)})
+
+    (change,) = update_resources(tmp_path, [one], ACCEPT)
+
+    assert S.REGRESSED is one.verdict.status
+    assert "refused" == change.action
+    assert change.sentence.startswith("INCOMPARABLE (OTHER_COMPILER)")
+    assert (since,) == stored_kernels(CASE, tmp_path)
+
+
+def test_what_a_test_allows_holds_when_its_kernels_are_judged_again(tmp_path):
+    limits = ResourceLimits(registers=41)
+    one = judged(Compiled(CASE, (replace(CHANGED, registers=42),)), limits, None)
+    store_resources(tmp_path, CASE.l2, CASE.file, {"test_x": (replace(STORED, registers=80),)})
+
+    (change,) = update_resources(tmp_path, [one], ALL)
+
+    assert "refused" == change.action
+    assert change.sentence.startswith("MISSED_TARGET (RESOURCE_LIMIT)")
+
+
+@pytest.mark.parametrize("mode", [ALL, NEW, ACCEPT])
+def test_the_same_code_whose_stored_kernels_are_gone_is_not_taken_for_new(tmp_path, mode):
+    one = judged(Compiled(CASE, (STORED,)), ResourceLimits(), (STORED,))
+
+    (change,) = update_resources(tmp_path, [one], mode)
+
+    assert ("refused", LOST) == (change.action, change.sentence)
+    assert stored_kernels(CASE, tmp_path) is None
+
+
+def test_the_same_code_stored_by_another_run_meanwhile_is_left_as_it_is(tmp_path):
+    one = judged(Compiled(CASE, (STORED,)), ResourceLimits(), None)
+    store_resources(tmp_path, CASE.l2, CASE.file, {"test_x": (STORED,)})
+
+    assert [] == update_resources(tmp_path, [one], ALL)
+
+
+def test_nobody_stores_between_the_judging_and_the_writing(tmp_path, monkeypatch):
+    """
+    Else what two runs store at once, the last one to write it would decide, unasked.
+    """
+    monkeypatch.setattr(files, "LOCK_TIMEOUT_S", 0.0)
+    held = []
+
+    def decide(compiled, stored, mode, *, body_passed):
+        with ThreadPoolExecutor(1) as another:
+            other = another.submit(
+                store_resources, tmp_path, CASE.l2, CASE.file, {"test_x": (STORED,)}
+            )
+        held.append(isinstance(other.exception(), BaselineWriteError))
+        return decide_kernels(compiled, stored, mode, body_passed=body_passed)
+
+    monkeypatch.setattr("pytest_kernelperf.store.update.decide_kernels", decide)
+    one = judged(Compiled(CASE, (CHANGED,)), ResourceLimits(), None)
+
+    update_resources(tmp_path, [one], ALL)
+
+    assert [True] == held
+    assert (CHANGED,) == stored_kernels(CASE, tmp_path)
