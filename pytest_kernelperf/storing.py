@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_kernelperf.bench import baselines_root
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.failures import Failed, failed_beyond
-from pytest_kernelperf.model import Change, Recorded, Status, UpdateMode
+from pytest_kernelperf.model import Change, Recorded, Status, UpdateMode, Verdict
 from pytest_kernelperf.outcome import Outcome, fails
 from pytest_kernelperf.units import listed
 
@@ -87,9 +87,11 @@ def _store_kernels(
     root = baselines_root(settings, Path(outcome.path))
     has_failed = failed_beyond(outcome.verdicts, outcome, failed, settings)
     try:
-        return Stored(update_resources(root, outcome.compiled, mode, has_failed=has_failed))
+        changes = update_resources(root, outcome.compiled, mode, has_failed=has_failed)
     except KernelPerfError as error:
         return Stored(errors=[str(error)])
+    verdicts = [one.verdict for one in outcome.compiled if one.verdict and not has_failed]
+    return Stored(changes, list(_not_accepted(verdicts, changes, settings)))
 
 
 def _store_times(
@@ -101,25 +103,30 @@ def _store_times(
         changes = Gate(root).update(recorded, mode).changes
     except KernelPerfError as error:
         return Stored(errors=[str(error)])
-    return Stored(changes, list(_not_accepted(recorded, changes, settings)))
+    verdicts = [each for one in recorded if one.body_passed for each in one.verdicts]
+    return Stored(changes, list(_not_accepted(verdicts, changes, settings)))
 
 
 def _not_accepted(
-    recorded: Iterable[Recorded], changes: Iterable[Change], settings: Settings
+    verdicts: Iterable[Verdict], changes: Iterable[Change], settings: Settings
 ) -> Iterator[str]:
     """
     Say which regressions passed because they were to be stored, and then were not.
     """
     refused = {(one.case.file, one.case.key) for one in changes if one.action == "refused"}
-    for one in recorded:
-        case = one.measurement.case
-        passed = [
-            f"P{each.percentile:g}"
-            for each in one.verdicts
-            if each.judged and each.status is Status.REGRESSED and not fails(each, settings)
-        ]
-        if one.body_passed and passed and (case.file, case.key) in refused:
+    passed = [
+        each
+        for each in verdicts
+        if each.judged and each.status is Status.REGRESSED and not fails(each, settings)
+    ]
+    for case in dict.fromkeys(each.case for each in passed):
+        if (case.file, case.key) in refused:
+            what = list(dict.fromkeys(_what_of(each) for each in passed if each.case == case))
             yield (
-                f"{case.label} ({case.timer}): {listed(passed)} REGRESSED and not stored, so "
+                f"{case.label} ({case.timer}): {listed(what)} REGRESSED and not stored, so "
                 "not accepted: its update was refused, for the reason given there"
             )
+
+
+def _what_of(verdict: Verdict) -> str:
+    return "code" if verdict.case.timer == "compile" else f"P{verdict.percentile:g}"
