@@ -81,3 +81,15 @@ def test_a_file_that_declares_nothing_needs_nothing(tmp_path: Path, text: str) -
 
 def test_no_file_needs_nothing(tmp_path: Path) -> None:
     assert {} == lacking(tmp_path)
+
+
+def test_what_is_optional_need_not_be_installed(tmp_path: Path) -> None:
+    """
+    Which extras and groups the tests need is declared nowhere.
+    """
+    declare(tmp_path, "pytest")
+    with (tmp_path / "pyproject.toml").open("a") as file:
+        file.write("optional-dependencies.docs = ['packageof1999']\n")
+        file.write("[dependency-groups]\ntest = ['packageof1999', 'pytest<2']\n")
+
+    assert {} == lacking(tmp_path)
