@@ -4,12 +4,14 @@ What the card's surroundings do to a measurement: neighbours, clocks, a card tha
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from measuring import p50_us, random
 
 torch = pytest.importorskip("torch")
 
-from pytest_kernelperf.measure import Job, Subject, measure  # noqa: E402 - torch may be missing
+from pytest_kernelperf.measure import Job, Subject, measure, neighbours  # noqa: E402 - needs torch
 from pytest_kernelperf.measure.card import Card  # noqa: E402
 from pytest_kernelperf.measure.nvml import nvml_card  # noqa: E402
 from pytest_kernelperf.model import Case, Measurement  # noqa: E402
@@ -39,6 +41,22 @@ while not ended.is_set():
         torch.cuda.synchronize()
     else:
         ended.wait(0.05)
+"""
+
+#: Multiplies until a line comes, and then stays on the card until its input ends.
+SIBLING = """
+import sys, threading, torch
+x = torch.randn(4096, 4096, device="cuda", dtype=torch.float16)
+torch.cuda.synchronize()
+print("ready", flush=True)
+stopped = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.readline(), stopped.set()), daemon=True).start()
+while not stopped.is_set():
+    for _ in range(20):
+        y = x @ x
+    torch.cuda.synchronize()
+print("stopped", flush=True)
+sys.stdin.read()
 """
 
 
@@ -67,8 +85,6 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Make children strangers: here they stand for somebody else's processes.
     """
-    from pytest_kernelperf.measure import neighbours
-
     monkeypatch.setattr(neighbours, "_belongs", lambda pid, family: pid in family)
 
 
@@ -124,6 +140,48 @@ def test_rounds_beside_a_neighbour_are_taken_again_and_stay_marked(card, strange
 def test_our_own_children_are_no_neighbours(card):
     with neighbour("busy"):
         assert 0 == nvml_card(card.index).watch().read().foreign_processes
+
+
+@pytest.fixture
+def unnamed(monkeypatch: pytest.MonkeyPatch, card: Card) -> Any:
+    """
+    The driver, as a container sees it: our own number is not among those that it names.
+    """
+    driver: Any = nvml_card(card.index)
+    if not _driver_names_processes(card) or driver._utilisation(0) is None:
+        pytest.skip("the driver does not tell which processes compute here")
+    inside = SimpleNamespace(getpid=lambda: 0, environ=os.environ)
+    monkeypatch.setattr(neighbours, "os", inside)
+    for name in (neighbours.FAMILY, neighbours.TURN):
+        monkeypatch.setenv(name, "")
+    return driver
+
+
+def test_in_a_container_a_neighbour_does_not_pass_for_a_sibling_that_waits(card, unnamed):
+    neighbours.begin_turn((1, 2, 3, 4, 5, 6))
+    with neighbour("busy"):
+        assert 1 == seen_while_working(card)
+
+
+def test_in_a_container_what_a_sibling_did_before_is_waited_out(card, unnamed):
+    with subprocess.Popen(
+        [sys.executable, "-c", SIBLING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as sibling:
+        assert sibling.stdin is not None
+        assert sibling.stdout is not None
+        assert "ready" == sibling.stdout.readline().strip()
+        time.sleep(1.5)
+        sibling.stdin.write("\n")
+        sibling.stdin.flush()
+        assert "stopped" == sibling.stdout.readline().strip()
+        neighbours.begin_turn((1, 2))
+        fade_s = unnamed.siblings_fade_s()
+        time.sleep(fade_s)
+        seen = seen_while_working(card)
+        sibling.communicate("")
+
+    assert fade_s > 0
+    assert 0 == seen
 
 
 def test_the_canary_reads_the_clock_and_no_more(card):
