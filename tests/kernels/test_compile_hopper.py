@@ -29,21 +29,17 @@ REGISTERS = {
     "solo1-n128-s2-d1 D64 full": 160,
     "solo1-n64-s2-d1 D64 full": 112,
     "ws3-n128-s3-c160-p1 D64 full": 128,
-    "solo1-n128-s1-d1 D64 causal": 184,
-    "solo1-n64-s2-d1 D64 causal": 128,
-    "solo1-n128-s2-d1 D64 causal": 192,
+    "solo1-n128-s1-d1 D64 causal": 168,
+    "solo1-n64-s2-d1 D64 causal": 112,
+    "solo1-n128-s2-d1 D64 causal": 160,
     "ws4-n64-s8-r96-c112-p1 D64 causal": 96,
     "ws3-n128-s5-c160-p1-o D64 causal": 128,
     "solo1-n64-s2 D128 full": 144,
     "ws2-n128-s2-c240-p1 D128 full": 168,
-    "solo1-n64-s2 D128 causal": 160,
+    "solo1-n64-s2 D128 causal": 144,
     "ws2-n64-s4-c240-p1 D128 causal": 168,
     "ws2-n128-s2-c240-p1-o D128 causal": 168,
 }
-# Bytes per thread. 160 registers are all that three consumers can have. The machine code reloads a
-# word per tile, and two per step with a mask of its own, of which aligned lengths have none; its
-# main loop spills nothing. Candidates that do not spill took 2153 us or more, it 2111 (16384x1).
-SPILLS = {"ws3-n128-s5-c160-p1-o D64 causal": 28}
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +71,12 @@ def test_products_stay_asynchronous_and_registers_hold(compiled, case):
     assert result["warnings"] == []  # C7510 and its kin: ptxas serialised the warpgroup products
     assert result["wgmma"] > 0
     assert result["registers"] <= REGISTERS[case]
-    assert result["spill_bytes"] <= SPILLS.get(case, 0)
+    assert result["spill_bytes"] == 0
 
 
-@pytest.mark.parametrize("case", [case for case in REGISTERS if case.endswith("full")])
+@pytest.mark.parametrize(
+    "case", [case for case in REGISTERS if case.endswith("full") or case.startswith("ws")]
+)
 def test_an_odd_length_keeps_as_many_programs_on_an_sm(compiled, case):
     """The mask of the last keys must not cost registers in the loop over all others."""
     odd = compiled[case]["odd"]
