@@ -96,6 +96,8 @@ def worth_a_try(config: Any, shape: Shape) -> bool:
         return False  # 20 to 60 % behind at S = 256
     if config.persistent and shape.seqlen == 128:
         return False  # one turn
+    if config.short_first and not shape.causal:
+        return False  # the same machine code as without
     return not (config.pdl and shape.seqlen > 512)
 
 

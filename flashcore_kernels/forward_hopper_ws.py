@@ -41,6 +41,7 @@ from .forward_hopper_tiles import (
     ROWS,
     Plan,
     Problem,
+    _first_row,
     _key_blocks,
     _mask,
     _product_layout,
@@ -219,11 +220,12 @@ def _consume(o_desc, lse, rings, scale_log2, problem, plan, W: gl.constexpr):
     it = 0
     for turn in range(_turns(problem, plan)):
         m_tile, bh = _tile_of_turn(turn, problem, plan)
-        row = m_tile * TILE_ROWS + W * ROWS
+        tile_row = _first_row(m_tile, problem, plan)
+        row = tile_row + W * ROWS
         steps, full = _key_blocks(row, problem, ROWS, plan)
         if plan.CAUSAL:
             # the last key blocks of the tile lie behind the diagonal of its first rows
-            tile_steps, _ = _key_blocks(m_tile * TILE_ROWS, problem, TILE_ROWS, plan)
+            tile_steps, _ = _key_blocks(tile_row, problem, TILE_ROWS, plan)
             for _ in range(tile_steps - steps):
                 _skip(rings, it, plan, W)
                 it += 1
@@ -249,7 +251,7 @@ def _consume(o_desc, lse, rings, scale_log2, problem, plan, W: gl.constexpr):
                 row_sum == 0.0, float("-inf"), m * (scale_log2 * LN2) + gl.log(row_sum)
             )
             here = lse + bh.to(gl.int64) * problem.seqlen_q
-            gl.store(here + rows, value, mask=rows < problem.seqlen_q)
+            gl.store(here + rows, value, mask=(rows >= 0) & (rows < problem.seqlen_q))
     tma.store_wait(0)
 
 
@@ -264,14 +266,15 @@ def attention_ws_kernel(
     seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total,
     GROUP: gl.constexpr, CAUSAL: gl.constexpr, CONSUMERS: gl.constexpr, STAGES: gl.constexpr,
     EVEN_N: gl.constexpr, WRITE_LSE: gl.constexpr, POLY: gl.constexpr, PDL: gl.constexpr,
-    PERSISTENT: gl.constexpr, ORDERED: gl.constexpr, CONSUMER_REGS: gl.constexpr,
+    PERSISTENT: gl.constexpr, ORDERED: gl.constexpr, SHORT_FIRST: gl.constexpr,
+    CONSUMER_REGS: gl.constexpr,
 ):  # fmt: skip
     """Allocate the rings, then split into one producer warp and ``CONSUMERS`` warpgroups."""
     D: gl.constexpr = q_desc.block_shape[3]
     BLOCK_N: gl.constexpr = k_desc.block_shape[2]
     plan = Plan(
         *(D, GROUP, CAUSAL, BLOCK_N, CONSUMERS, STAGES),
-        *(EVEN_N, WRITE_LSE, POLY, PERSISTENT, ORDERED),
+        *(EVEN_N, WRITE_LSE, POLY, PERSISTENT, ORDERED, SHORT_FIRST),
     )
     problem = Problem(seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total)
     if PDL:
