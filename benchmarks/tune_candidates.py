@@ -24,6 +24,7 @@ SHAPES = {
     "causal": attention_peers.nine(causal=True),
     "long": attention_peers.long(64, (1024, 4096, 16384)),
     "d128": attention_peers.long(128, (512, 1024, 4096, 16384)),
+    "diagonal": [s for s in attention_peers.long(64, (16384, 8192, 4096)) if s.causal],
     # Rows of the table for calls of few tiles, which were chosen without a measurement.
     "few": [
         Shape(*size, causal=causal)
@@ -39,8 +40,12 @@ Candidate = Callable[[Any, Any, Any, Any], object]
 
 
 def has_one_of(words: str, name: str) -> bool:
-    """Whether a name has one of some words, which commas part; no words are in every name."""
-    return any(word in name for word in words.split(","))
+    """
+    Whether a name has one of some words, which commas part; no words are in every name.
+
+    "=" is either end of a name: "=solo1-n64-s2=" is in that one alone.
+    """
+    return any(word in f"={name}=" for word in words.split(","))
 
 
 def candidates(shape: Shape, only: str) -> dict[str, Candidate]:

@@ -36,7 +36,7 @@ class HopperConfig:
         persistent: Programs per SM of a persistent grid; 0 starts one program per tile.
         pdl: The program may start before the previous kernel has ended, and waits for it inside.
         q_in_registers: Read Q from shared memory once per tile, not once per step ("solo" only).
-        early_k: Refill a K slot right after its scores, not together with V ("solo" only).
+        early_k: Refill a K slot right after its scores, not together with V.
         ordered: The warpgroups take turns at issuing their products ("ws" only).
         short_first: Under a causal mask it is the first tile of a head that is cut short where
             tiles do not divide the rows, not the last and heaviest ("ws" only).
@@ -258,6 +258,7 @@ def launch_plan(
             PERSISTENT=config.persistent > 0,
             ORDERED=config.ordered,
             SHORT_FIRST=config.short_first and causal,
+            EARLY_K=config.early_k,
         )
     programs = tiles
     if config.persistent:
@@ -302,10 +303,12 @@ def _streamed() -> list[HopperConfig]:
         three(128, 4, ordered=True),
         three(128, 3, persistent=1),
         three(128, 3, persistent=1, ordered=True),
+        three(128, 5, persistent=1, early_k=False),
         three(128, 5, persistent=1, ordered=True),
-        three(128, 5, persistent=1, short_first=True),
         three(128, 5, persistent=1, ordered=True, short_first=True),
+        three(128, 5, persistent=1, ordered=True, short_first=True, early_k=False),
         four(64, 8, persistent=1),
+        four(64, 8, persistent=1, early_k=False),
         four(64, 8, persistent=1, pdl=True),
         four(64, 8, persistent=1, ordered=True),
     ]

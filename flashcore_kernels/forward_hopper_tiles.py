@@ -30,6 +30,7 @@ class Plan:
     PERSISTENT: gl.constexpr  # a program works on several tiles, one per turn
     ORDERED: gl.constexpr  # consumer warpgroups issue their products in turn
     SHORT_FIRST: gl.constexpr  # of a head's tiles the first is cut short, not the last
+    EARLY_K: gl.constexpr  # K is let go right after its scores, not together with V
 
     @gluon.constexpr_function
     def __init__(
@@ -46,6 +47,7 @@ class Plan:
         PERSISTENT,
         ORDERED=False,
         SHORT_FIRST=False,
+        EARLY_K=True,
     ):
         self.HEADDIM = gl.constexpr(HEADDIM)
         self.GROUP = gl.constexpr(GROUP)
@@ -59,6 +61,7 @@ class Plan:
         self.PERSISTENT = gl.constexpr(PERSISTENT)
         self.ORDERED = gl.constexpr(ORDERED)
         self.SHORT_FIRST = gl.constexpr(SHORT_FIRST)
+        self.EARLY_K = gl.constexpr(EARLY_K)
 
 
 @aggregate

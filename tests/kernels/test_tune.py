@@ -132,11 +132,30 @@ def test_words_pick_candidates_and_shapes(tune):
     assert set(found) == {
         "ws4-n64-s8-r96-c112-p1",
         "ws4-n64-s8-r96-c112-p1-d1",
+        "ws4-n64-s8-r96-c112-p1-late",
         "ws4-n64-s8-r96-c112-p1-o",
         "plain-64x64-w4-s3",
     }
     assert tune_candidates.candidates(shape, "") != found
     assert not tune_candidates.has_one_of("256x32,512x", "128x8 H8 D64")
+
+
+def test_a_whole_name_chooses_one_candidate(tune):
+    import tune_candidates
+
+    (shape,) = [s for s in tune_candidates.SHAPES["causal"] if (s.seqlen, s.batch) == (512, 32)]
+
+    assert set(tune_candidates.candidates(shape, "=ws4-n64-s8-r96-c112-p1=")) == {
+        "ws4-n64-s8-r96-c112-p1"
+    }
+
+
+def test_a_short_first_tile_is_tried_only_under_a_mask(tune):
+    import tune_candidates
+
+    for shape in tune_candidates.SHAPES["long"]:
+        tried = tune_candidates.candidates(shape, "-f")
+        assert bool(tried) == shape.causal
 
 
 def test_a_section_of_heads_holds_for_its_candidate_alone(tune, monkeypatch):
