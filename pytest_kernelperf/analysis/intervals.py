@@ -11,7 +11,7 @@ from itertools import chain
 
 from scipy import special
 
-from pytest_kernelperf.analysis.percentiles import percentile_us
+from pytest_kernelperf.analysis.percentiles import Floats, ascending_us, percentile_us
 from pytest_kernelperf.model import Interval, Process
 
 #: Probability left on each side of a 95 % interval.
@@ -65,27 +65,27 @@ def interval_us(processes: Sequence[Process], q: float) -> Interval | None:
         Microseconds; it includes the estimate of `percentile_us`. None if the samples are too few.
     """
     times_us = pooled_us(processes)
-    return enclosing_interval_us(times_us, q, percentile_us(processes, q)) if times_us else None
+    if not times_us.size:
+        return None
+    return enclosing_interval_us(times_us, q, percentile_us(processes, q))
 
 
-def pooled_us(processes: Sequence[Process]) -> list[float]:
+def pooled_us(processes: Sequence[Process]) -> Floats:
     """
     Return all kept samples, ascending.
     """
     rounds = (each.times_us for process in processes for each in process.rounds)
-    return sorted(chain.from_iterable(rounds))
+    return ascending_us(chain.from_iterable(rounds))
 
 
-def enclosing_interval_us(
-    sorted_us: Sequence[float], q: float, estimate_us: float
-) -> Interval | None:
+def enclosing_interval_us(sorted_us: Floats, q: float, estimate_us: float) -> Interval | None:
     """
     Return `interval_us` of pooled samples whose percentile is known already.
     """
     ranks = order_statistic_ranks(len(sorted_us), q)
     if ranks is None:
         return None
-    low_us, high_us = (sorted_us[rank - 1] for rank in ranks)
+    low_us, high_us = (float(sorted_us[rank - 1]) for rank in ranks)
     # Rounds that drifted apart can push the mean of their percentiles out of the pooled interval.
     return Interval(min(low_us, estimate_us), max(high_us, estimate_us))
 

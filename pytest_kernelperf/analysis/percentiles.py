@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import weakref
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,15 @@ class _Remembered:
 
 
 _LOGS = _Remembered()
+
+
+def ascending_us(times_us: Iterable[float]) -> Floats:
+    """
+    Return samples, ascending: by numpy, which sorts them faster than a list is sorted.
+    """
+    found = np.fromiter(times_us, np.float64)
+    found.sort()
+    return found
 
 
 def find_tick_us(times_us: Sequence[float] | Floats) -> float:
@@ -138,13 +147,11 @@ def round_logs(process: Process, percentiles: Sequence[float]) -> Floats:
 
 
 def _round_logs(process: Process, percentiles: Sequence[float]) -> Floats:
-    rounds = [np.sort(np.array(each.times_us)) for each in process.rounds if each.times_us]
+    rounds = [ascending_us(each.times_us) for each in process.rounds if each.times_us]
     if not rounds:
         return np.empty((0, len(percentiles)))
     tick_us = find_tick_us(np.concatenate(rounds))
-    # As lists, whose values are read one by one far faster than an array's.
-    lists = [each.tolist() for each in rounds]
-    times = [[percentile_of(each, q, tick_us) for q in percentiles] for each in lists]
+    times = [[percentile_of(each, q, tick_us) for q in percentiles] for each in rounds]
     logs: Floats = np.log(np.maximum(times, _LEAST_US))
     return logs
 

@@ -32,7 +32,7 @@ from pytest_kernelperf.analysis.noise import (
     columns,
     time_us_of,
 )
-from pytest_kernelperf.analysis.percentiles import MEDIAN, gives
+from pytest_kernelperf.analysis.percentiles import MEDIAN, Floats, gives
 from pytest_kernelperf.analysis.reasons import Reason
 from pytest_kernelperf.analysis.roofline import roofline
 from pytest_kernelperf.analysis.sentences import Story, tell
@@ -65,7 +65,7 @@ class _Sides:
     """
 
     measurement: Measurement
-    pooled_us: Sequence[float]
+    pooled_us: Floats
     baseline: tuple[Process, ...]
     other_card: bool
     other_shares: bool
