@@ -24,11 +24,13 @@ from pytest_kernelperf.analysis.scatter import (
     Components,
     Prior,
     ProcessLogs,
+    card_df,
     card_excess,
     columns,
     mixed,
     process_df,
     process_variance,
+    session_df,
     session_excess,
     time_us_of,
 )
@@ -211,13 +213,12 @@ def _excesses(found: _Found, noise: Noise, *, cards: bool) -> _Priors:
     priors = []
     for key, suite in sorted(found.items()):
         known = []
-        for column in suite:
+        for column in filter(card_df if cards else session_df, suite):
             parts = noise.components(key[0], key[1], column)
-            excess = session_excess(column, parts.process.variance)
             if cards:
-                excess = card_excess(column, parts.process.variance, parts.session.variance)
-            if excess.df:
-                known.append(excess)
+                known.append(card_excess(column, parts.process.variance, parts.session.variance))
+            else:
+                known.append(session_excess(column, parts.process.variance))
         if known:
             mean = sum(each.variance for each in known) / len(known)
             priors.append((key, Prior(mean, max(each.df for each in known))))

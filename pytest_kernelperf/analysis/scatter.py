@@ -147,6 +147,20 @@ def process_df(column: Sequence[ProcessLogs]) -> int:
     return len(column) - len({_session(each) for each in column})
 
 
+def session_df(column: Sequence[ProcessLogs]) -> int:
+    """
+    Return the degrees of freedom of `session_excess`.
+    """
+    return len({_session(each) for each in column}) - len({each.card for each in column})
+
+
+def card_df(column: Sequence[ProcessLogs]) -> int:
+    """
+    Return the degrees of freedom of `card_excess`.
+    """
+    return len({each.card for each in column}) - 1
+
+
 def process_variance(column: Sequence[ProcessLogs]) -> float:
     """
     Return the sample variance of process means about their session's mean, or the floor.
