@@ -10,7 +10,7 @@ sessions and other cards add theirs. Student's t gives the interval, at the erro
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -29,6 +29,8 @@ from pytest_kernelperf.analysis.scatter import (
     process_variance,
 )
 from pytest_kernelperf.model import Interval
+
+_Share = Callable[[Sequence[ProcessLogs]], float]
 
 # Rounds this much noisier than the baseline's are no accident.
 _NOISIER_P = 0.001
@@ -75,11 +77,11 @@ def estimate_change(
     process = mixed(parts.process, own)
     noisier = is_noisier(candidate, baseline)
     variance = _candidate_variance(candidate, baseline, process.variance, noisier)
-    df = min(process.df, _round_df(candidate)) if noisier else process.df
+    df = min(process.df, _within(candidate).df) if noisier else process.df
     error = _sum(
         Prior(variance / len(candidate) + process.variance / len(baseline), df),
-        _times(parts.session, by_session(candidate) + by_session(baseline)),
-        _times(parts.card, by_card(candidate) + by_card(baseline)),
+        _left(parts.session, by_session, candidate, baseline),
+        _left(parts.card, by_card, candidate, baseline),
     )
     width = half_width(error, len(candidate))
     change = _mean(candidate) - _mean(baseline)
@@ -92,11 +94,11 @@ def expected_error(baseline: Sequence[ProcessLogs], parts: Components, processes
 
     They are expected in one session, on one card, and with the baseline's plan.
     """
-    process = parts.process
+    process, one = parts.process, baseline[:1]
     return _sum(
         Prior(process.variance * (1 / processes + 1 / len(baseline)), process.df + processes - 1),
-        _times(parts.session, 1 + by_session(baseline)),
-        _times(parts.card, 1 + by_card(baseline)),
+        _left(parts.session, by_session, one, baseline),
+        _left(parts.card, by_card, one, baseline),
     )
 
 
@@ -112,11 +114,11 @@ def is_noisier(candidate: Sequence[ProcessLogs], baseline: Sequence[ProcessLogs]
     """
     Return whether the candidate's rounds scatter more than the baseline's, by an F test at 0.1 %.
     """
-    df, base_df = _round_df(candidate), _round_df(baseline)
-    if df < 1 or base_df < 1:
+    now, before = _within(candidate), _within(baseline)
+    if now.df < 1 or before.df < 1:
         return False
-    ratio = _round_variance(candidate) / _round_variance(baseline)
-    return bool(special.fdtrc(df, base_df, ratio) < _NOISIER_P)
+    ratio = now.variance / before.variance
+    return bool(special.fdtrc(now.df, before.df, ratio) < _NOISIER_P)
 
 
 def _candidate_variance(
@@ -131,8 +133,9 @@ def _candidate_variance(
     From the baseline's, both sides' numbers of rounds, and its own rounds where they are noisier.
     """
     rounds, base_rounds = _rounds(candidate), _rounds(baseline)
-    expected = _round_variance(baseline) if _round_df(baseline) else 0.0
-    own = _round_variance(candidate) if noisier else expected
+    before = _within(baseline)
+    expected = before.variance if before.df else 0.0
+    own = _within(candidate).variance if noisier else expected
     # What the process itself adds stays. More rounds than the baseline's shrink the total by at
     # most their ratio.
     adjusted = variance - expected / base_rounds + own / rounds
@@ -149,8 +152,13 @@ def _sum(*terms: Prior) -> Prior:
     return Prior(total, total**2 / sum(each.variance**2 / each.df for each in known))
 
 
-def _times(part: Prior, factor: float) -> Prior:
-    return Prior(part.variance * factor, part.df)
+def _left(part: Prior, share: _Share, *sides: Sequence[ProcessLogs]) -> Prior:
+    """
+    Return what of a session's or card's variance is left in the difference of two sides' means.
+    """
+    if not part.variance:
+        return part
+    return Prior(part.variance * sum(map(share, sides)), part.df)
 
 
 def _mean(column: Sequence[ProcessLogs]) -> float:
@@ -164,12 +172,9 @@ def _rounds(column: Sequence[ProcessLogs]) -> float:
     return len(column) / sum(1 / each.rounds.size for each in column)
 
 
-def _round_df(column: Sequence[ProcessLogs]) -> int:
-    return sum(each.rounds.size - 1 for each in column)
-
-
-def _round_variance(column: Sequence[ProcessLogs]) -> float:
+def _within(column: Sequence[ProcessLogs]) -> Prior:
     """
     Return the variance between rounds of one process, pooled over processes.
     """
-    return max(sum(each.squares for each in column) / max(_round_df(column), 1), VARIANCE_FLOOR)
+    df = sum(each.rounds.size - 1 for each in column)
+    return Prior(max(sum(each.squares for each in column) / max(df, 1), VARIANCE_FLOOR), df)
