@@ -15,7 +15,6 @@ from pathlib import Path
 
 from pytest_kernelperf.errors import RevisionError
 from pytest_kernelperf.relocation import Relocation
-from pytest_kernelperf.requirements import lacking
 from pytest_kernelperf.revision import Checkout, Revision, plain_environ
 from pytest_kernelperf.workers import Launch
 
@@ -74,6 +73,8 @@ class OtherSide:
 
         One that the working tree lives without, too, whatever it declares, is its owner's business.
         """
+        from pytest_kernelperf.requirements import lacking
+
         there, here = lacking(folder), lacking(self.rootdir)
         missing = sorted(lack for name, lack in there.items() if name not in here)
         if missing:

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 from pytest_kernelperf.resources.occupancy import MULTIPROCESSORS
 
@@ -59,6 +58,8 @@ class Machine:
         """
         Let torch and Triton find this machine in the block.
         """
+        from unittest import mock
+
         import torch
         import triton
 

@@ -93,6 +93,8 @@ HEAVY = (
     *("torch", "numpy", "scipy", "rich", "msgspec", "click", "triton", "filelock", "pynvml"),
     "pytest_kernelperf.model",
 )
+#: Nor a run that measures: what a pretended GPU takes (with unittest.mock), and another revision.
+NEEDLESS = ("asyncio", "packaging.requirements", "torch", "triton", "rich", "click")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -152,11 +154,16 @@ def test_analysis_knows_no_pytest_no_files_and_no_torch():
         assert set() == banned & {name.split(".")[0] for name in imported_names(path)}, path
 
 
-def test_importing_the_plugin_loads_nothing_heavy():
-    code = (
-        "import sys, pytest_kernelperf.plugin; "
-        f"print([name for name in {HEAVY!r} if name in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("modules", "unwanted"),
+    [
+        ("pytest_kernelperf.plugin", HEAVY),
+        ("pytest_kernelperf.session, pytest_kernelperf.measure, pytest_kernelperf.gate", NEEDLESS),
+    ],
+    ids=["plugin", "measuring"],
+)
+def test_importing_it_loads_nothing_that_it_does_not_need(modules, unwanted):
+    code = f"import sys, {modules}; print([name for name in {unwanted!r} if name in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
