@@ -36,22 +36,6 @@ from pytest_kernelperf.analysis.scatter import (
 )
 from pytest_kernelperf.model import Reference
 
-__all__ = [
-    "VARIANCE_FLOOR",
-    "Noise",
-    "Prior",
-    "ProcessLogs",
-    "band",
-    "columns",
-    "fit_prior",
-    "fixed_card_prior",
-    "fixed_prior",
-    "inverse_trigamma",
-    "noise_from",
-    "time_scale",
-    "time_us_of",
-]
-
 # Fewer tests than this can't say how variances vary from test to test.
 _MIN_REFERENCES = 3
 # The suite's word never weighs more than this against a baseline's own: kernels of one suite

@@ -18,8 +18,8 @@ import numpy as np
 from scipy import special
 
 from pytest_kernelperf.analysis.intervals import TAIL_PROBABILITY
-from pytest_kernelperf.analysis.noise import VARIANCE_FLOOR, Prior
 from pytest_kernelperf.analysis.percentiles import Floats, round_logs
+from pytest_kernelperf.analysis.scatter import VARIANCE_FLOOR, Prior
 from pytest_kernelperf.model import Interval, Process
 
 # Scatter of one round's log ratio: (sd, degrees of freedom it counts for). Device: fitted to 72

@@ -20,19 +20,17 @@ from pytest_kernelperf.analysis.decision import Findings, decide
 from pytest_kernelperf.analysis.evidence import Circumstances, excuse, explained_alone, gather
 from pytest_kernelperf.analysis.intervals import TAIL_PROBABILITY
 from pytest_kernelperf.analysis.margins import MIN_PROCESSES
-from pytest_kernelperf.analysis.noise import (
-    CENTER,
-    VARIANCE_FLOOR,
-    Noise,
-    Prior,
-    ProcessLogs,
-    band,
-    columns,
-    time_us_of,
-)
+from pytest_kernelperf.analysis.noise import CENTER, Noise, band
 from pytest_kernelperf.analysis.percentiles import Floats
 from pytest_kernelperf.analysis.reasons import Reason
-from pytest_kernelperf.analysis.scatter import mixed
+from pytest_kernelperf.analysis.scatter import (
+    VARIANCE_FLOOR,
+    Prior,
+    ProcessLogs,
+    columns,
+    mixed,
+    time_us_of,
+)
 from pytest_kernelperf.analysis.sentences import Story, tell
 from pytest_kernelperf.analysis.verdicts import judge, judged_percentiles
 from pytest_kernelperf.analysis.witnesses import clocks_excuse

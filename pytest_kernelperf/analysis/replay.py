@@ -20,9 +20,10 @@ from pytest_kernelperf.analysis.change import ChangeEstimate
 from pytest_kernelperf.analysis.intervals import TAIL_PROBABILITY
 from pytest_kernelperf.analysis.looks import wants_more
 from pytest_kernelperf.analysis.margins import margins
-from pytest_kernelperf.analysis.noise import Noise, ProcessLogs, columns, noise_from, time_us_of
+from pytest_kernelperf.analysis.noise import Noise, noise_from
 from pytest_kernelperf.analysis.proof import CaseProof, Injected
 from pytest_kernelperf.analysis.rates import Rate
+from pytest_kernelperf.analysis.scatter import ProcessLogs, columns, time_us_of
 from pytest_kernelperf.analysis.verdicts import judge, judged_percentiles
 from pytest_kernelperf.model import (
     Entry,

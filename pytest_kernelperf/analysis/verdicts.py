@@ -24,17 +24,11 @@ from pytest_kernelperf.analysis.margins import (
     settled_by,
     supported_margin,
 )
-from pytest_kernelperf.analysis.noise import (
-    CENTER,
-    Noise,
-    ProcessLogs,
-    band,
-    columns,
-    time_us_of,
-)
+from pytest_kernelperf.analysis.noise import CENTER, Noise, band
 from pytest_kernelperf.analysis.percentiles import MEDIAN, Floats, gives
 from pytest_kernelperf.analysis.reasons import Reason
 from pytest_kernelperf.analysis.roofline import roofline
+from pytest_kernelperf.analysis.scatter import ProcessLogs, columns, time_us_of
 from pytest_kernelperf.analysis.sentences import Story, tell
 from pytest_kernelperf.analysis.witnesses import agreeing, clocks_excuse
 from pytest_kernelperf.model import (

@@ -24,8 +24,9 @@ import pytest
 from reality import FOLDER, Measured, Turn, against, last_look, look_at
 
 from pytest_kernelperf.analysis import LOOKS
-from pytest_kernelperf.analysis.noise import columns, noise_from
+from pytest_kernelperf.analysis.noise import noise_from
 from pytest_kernelperf.analysis.rates import Rate
+from pytest_kernelperf.analysis.scatter import columns
 from pytest_kernelperf.calibration.folder import Folder
 from pytest_kernelperf.calibration.summary import gather, proof_of, proof_of_all
 from pytest_kernelperf.model import Entry, Measurement, Recorded, Verdict

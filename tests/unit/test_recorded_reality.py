@@ -39,8 +39,8 @@ from reality import (
 )
 
 from pytest_kernelperf.analysis import LOOKS
-from pytest_kernelperf.analysis.noise import columns
 from pytest_kernelperf.analysis.rates import Rate
+from pytest_kernelperf.analysis.scatter import columns
 from pytest_kernelperf.model import Status
 
 TIMERS = ("device", "launch")

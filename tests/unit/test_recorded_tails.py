@@ -16,8 +16,8 @@ from statistics import fmean
 import pytest
 from reality import FOLDER
 
-from pytest_kernelperf.analysis.noise import columns
 from pytest_kernelperf.analysis.replay import Series
+from pytest_kernelperf.analysis.scatter import columns
 from pytest_kernelperf.calibration.folder import Folder
 from pytest_kernelperf.calibration.summary import gather
 from pytest_kernelperf.model import Measurement, Verdict

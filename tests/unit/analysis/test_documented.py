@@ -12,8 +12,9 @@ import pytest
 
 import pytest_kernelperf
 from pytest_kernelperf.analysis.margins import default_margin, floor_margin, goal
-from pytest_kernelperf.analysis.noise import Noise, ProcessLogs, fixed_prior
+from pytest_kernelperf.analysis.noise import Noise, fixed_prior
 from pytest_kernelperf.analysis.reasons import MARGIN_BELOW_NOISE, Reason, ResourceReason
+from pytest_kernelperf.analysis.scatter import ProcessLogs
 from pytest_kernelperf.model import Status
 
 ROOT = Path(__file__).parents[3]

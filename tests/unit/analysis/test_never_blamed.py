@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from measured import a_measurement, a_process, a_reference, a_round, environment, judged
 
-from pytest_kernelperf.analysis.noise import Noise, Prior, time_scale
+from pytest_kernelperf.analysis.noise import Noise, time_scale
+from pytest_kernelperf.analysis.scatter import Prior
 from pytest_kernelperf.model import Limits, Measurement, Process, Round, Status
 
 SEEDS = range(20)

@@ -12,15 +12,8 @@ from measured import a_process, a_reference
 from scipy import special
 
 from pytest_kernelperf.analysis import Noise, noise_from
-from pytest_kernelperf.analysis.noise import (
-    VARIANCE_FLOOR,
-    Prior,
-    fit_prior,
-    fixed_prior,
-    inverse_trigamma,
-    time_scale,
-)
-from pytest_kernelperf.analysis.scatter import process_variance
+from pytest_kernelperf.analysis.noise import fit_prior, fixed_prior, inverse_trigamma, time_scale
+from pytest_kernelperf.analysis.scatter import VARIANCE_FLOOR, Prior, process_variance
 from pytest_kernelperf.model import Reference
 
 

@@ -12,8 +12,8 @@ import pytest
 from measured import CASE, QUIET, a_measurement, a_process
 from scipy import stats
 
-from pytest_kernelperf.analysis.noise import Prior, ProcessLogs
 from pytest_kernelperf.analysis.pairing import estimate_pairs, judge_pair
+from pytest_kernelperf.analysis.scatter import Prior, ProcessLogs
 from pytest_kernelperf.model import Limits, Measurement, Problem, Status, Verdict
 
 JUST_P50 = Limits()

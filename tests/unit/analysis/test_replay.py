@@ -182,7 +182,7 @@ def test_components_take_the_rounds_share_out_of_the_process_scatter():
     Two processes, logs 0 and 2 and 4 and 6: rounds' variance 2, means 1 and 5 with variance 8.
     """
     found = [a_measurement(_process_of_logs(*logs)) for logs in ((0, 2), (4, 6))]
-    from pytest_kernelperf.analysis.noise import columns
+    from pytest_kernelperf.analysis.scatter import columns
 
     (column,) = columns([each.processes[0] for each in found], (50.0,))
 
