@@ -19,11 +19,13 @@ from pytest_kernelperf.analysis.scatter import (
     ProcessLogs,
     by_card,
     by_session,
+    card_df,
     card_excess,
     columns,
     mixed,
     process_df,
     process_variance,
+    session_df,
     session_excess,
     sessions,
 )
@@ -109,6 +111,26 @@ def test_what_a_card_adds_is_estimated_where_there_are_several() -> None:
 
     assert (0.02**2 / 2 - 2e-6 / 2 - 1e-6, 1) == (pytest.approx(card.variance), card.df)
     assert UNKNOWN == card_excess(one, 2e-6, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ([("A", 0)], (0, 0)),
+        ([("A", 0), ("A", 1), ("A", 2)], (2, 0)),
+        ([("A", 0), ("B", 0)], (0, 1)),
+        ([("A", 0), ("A", 1), ("B", 0), ("C", 0), ("C", 1)], (2, 2)),
+    ],
+)
+def test_baselines_are_asked_for_what_they_know(
+    groups: list[tuple[str, int]], expected: tuple[int, int]
+) -> None:
+    """Sessions on a card less one, cards less one: as many as their excesses then rest on."""
+    column = logs({group: [0.0, 0.001] for group in groups})
+    excesses = session_excess(column, 1e-6), card_excess(column, 1e-6, 1e-6)
+
+    assert expected == (session_df(column), card_df(column))
+    assert expected == tuple(excess.df for excess in excesses)
 
 
 def test_shares_are_what_averaging_leaves() -> None:
