@@ -25,11 +25,11 @@ SHAPES = {
     "long": attention_peers.long(64, (1024, 4096, 16384)),
     "d128": attention_peers.long(128, (512, 1024, 4096, 16384)),
     "diagonal": [s for s in attention_peers.long(64, (16384, 8192, 4096)) if s.causal],
-    # Rows of the table for calls of few tiles, which were chosen without a measurement.
+    # Rows of the table for calls of few tiles.
     "few": [
         Shape(*size, causal=causal)
         for causal in (False, True)
-        for size in ((4096, 2, 8, 64), (1024, 1, 8, 128))
+        for size in ((4096, 2, 8, 64), (1024, 1, 8, 128), (4096, 1, 2, 128))
     ],
     # Where the table's rows meet.
     "between": [s for d in (64, 128) for s in attention_peers.long(d, (2048, 8192))],
@@ -101,8 +101,6 @@ def worth_a_try(config: Any, shape: Shape) -> bool:
         return False  # 20 to 60 % behind at S = 256
     if config.persistent and shape.seqlen == 128:
         return False  # one turn
-    if config.short_first and not shape.causal:
-        return False  # the same machine code as without
     return not (config.pdl and shape.seqlen > 512)
 
 

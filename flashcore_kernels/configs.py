@@ -1,10 +1,11 @@
 """
 Which kernel and tile a shape gets. Nothing is tuned at call time: every row names its measurement.
 
-Run 2 for the plain and solo kernels, run 3 for ws: H100 80GB HBM3, fp16, device time per call in a
-paced CUDA graph over rotating inputs, 8 heads of 64 (32 heads from S = 1024 on; 16 heads of 128),
-against the best SDPA backend of the same run; bf16 takes the same rows. docs/attention.md has the
-commands and the losers.
+Run 2 for the plain and solo kernels, run 3 for ws; runs 4 and 5 for calls of few tiles, lone causal
+calls, and causal ones of 1024 keys and more at headdim 64: H100 80GB HBM3, fp16, device time per
+call in a paced CUDA graph over rotating inputs, 8 heads of 64 (32 heads from S = 1024 on; 16 heads
+of 128), against the best SDPA backend of the same run; bf16 takes the same rows. docs/attention.md
+has the commands and the losers.
 To override a row after a new measurement, change its one line.
 """
 
@@ -79,7 +80,7 @@ _SOLO_128 = HopperConfig("solo", 1, 128, 2, pdl=True)
 _SOLO_64 = HopperConfig("solo", 1, 64, 2, pdl=True)
 # A producer warp, and 192 rows that share each K and V tile; one program per SM walks the tiles.
 _SHARED = HopperConfig("ws", 3, 128, 3, consumer_regs=160, persistent=1)
-# 256 rows, 64 keys: less waste on the diagonal, which 192 rows make up for at 16k only.
+# 256 rows, 64 keys: less waste on the diagonal, which 192 rows make up for from 8k on.
 _SHARED_CAUSAL = HopperConfig("ws", 4, 64, 8, maxnreg=96, consumer_regs=112, persistent=1)
 _LONG_CAUSAL = HopperConfig("ws", 3, 128, 5, consumer_regs=160, persistent=1, ordered=True)
 # At headdim 128 two programs of 64 rows share an SM, or one of 128 rows has it to itself.
@@ -105,31 +106,36 @@ HEADDIM_64 = (
     Row(False, 512, 528, _SMALL, _SOLO_64),  # 256x16 9.32, 512x8 13.85 us; CUDNN 12.04, 16.09
     # 256x32 16.38, 512x16 25.24, 512x32 45.88, 1024x16 291.3 us; CUDNN 18.26, 27.31, 48.95, 310.5
     Row(False, 2048, ANY, _SMALL, _SOLO_128),
-    # Not measured: too few tiles of 192 rows to fill four rounds of the persistent grid.
+    # Too few tiles of 192 rows to fill four rounds of the persistent grid: H8 4096x2 148.0 us;
+    # SDPA 150.5 (256 rows, 145.5, are no row of their own)
     Row(False, ANY, 1584, _SMALL, _SOLO_128),
     Row(False, ANY, ANY, _SMALL, _SHARED),  # 4096x4 1030, 16384x1 3871 us; CUDNN 1132, 4506
-    Row(True, 512, _LONE_TILES, _LONE),  # not measured: as without a mask
+    Row(True, 512, _LONE_TILES, _LONE),  # 128x1 3.86, 512x1 7.03 us; SDPA 6.93, 10.09
     Row(True, 128, 132, _SMALL, _ONE_BLOCK),  # 128x8 4.45 us; FLASH 6.97
     Row(True, 128, ANY, _SMALL, _SOLO_64),  # 128x16 5.48, x32 8.05 us; FLASH 7.82, 10.40
     Row(True, 256, 264, _SMALL, _SOLO_128),  # 256x8 6.48 us; CUDNN 9.33
     # 256x16 9.15, x32 16.06, 512x8 13.06, x16 20.22, x32 37.45 us; CUDNN 12.89 to 40.10
     Row(True, 512, ANY, _SMALL, _SOLO_64),
-    Row(True, 1024, ANY, _SMALL),  # 1024x16 199.8 us (solo 201.4); CUDNN 204.9
-    Row(True, 2048, ANY, _SMALL, _SOLO_64),  # 2048x8 341.4 us; CUDNN 348.2 (attention-table.md)
-    # Not measured: too few tiles of 256 rows to fill four rounds of the persistent grid.
-    Row(True, ANY, 2112, _WIDE, _SOLO_64),
-    Row(True, 8192, ANY, _WIDE, _SHARED_CAUSAL),  # 4096x4 604.8 us; SDPA 630.6
-    Row(True, ANY, ANY, _WIDE, _LONG_CAUSAL),  # 16384x1 2111 us; SDPA 2314
+    # 1024x16 197.0 us (plain 199.0), SDPA 202.5; 2048x8 in attention-table.md
+    Row(True, 2048, ANY, _SMALL, _SOLO_64),
+    # Too few tiles of 256 rows to fill four rounds of the persistent grid: H8 4096x2 83.7 us (256
+    # rows 86.7, 64 keys 93.8); CUDNN 106.1
+    Row(True, ANY, 2112, _WIDE, _SOLO_128),
+    Row(True, 4096, ANY, _WIDE, _SHARED_CAUSAL),  # 4096x4 586.7 us (192 rows 601.1); SDPA 631.1
+    # 8192x2 1051, 16384x1 2035 us (256 rows 1114, 2161); CUDNN 1201, 2341
+    Row(True, ANY, ANY, _WIDE, _LONG_CAUSAL),
 )
 HEADDIM_128 = (
     # 128x1 4.52, 512x1 8.68 us, SDPA 7.56, 12.25; solo 4.26, 8.33, but on new tensors it is waited
     # for 36 us where 64x64 takes 24 (lone_variants.py --headdim 128, card GPU-13ab5362).
     Row(False, 512, _LONE_TILES, _SMALL),
-    # Not measured: 64 rows per program put a tile on every SM, 128 rows on half of them.
+    # 64 rows per program put a tile on every SM, 128 rows on half of them: H8 1024x1 14.42 us
+    # (plain 14.84, 128 rows 19.18); CUDNN 18.49
     Row(False, ANY, 132, _SMALL, _D128_NARROW),
     # 512x32 127.5, 1024x16 219.1, 4096x4 800.6, 16384x1 3168 us; CUDNN 133.3, 229.1, 833.7, 3288
     Row(False, ANY, ANY, _SMALL, _D128),
-    Row(True, 512, _LONE_TILES, _SMALL),  # not measured
+    # 128x1 4.54, 512x1 8.52 us, SDPA 7.93, 12.95; H8 1024x1 14.21 us (solo 15.34), CUDNN 19.91
+    Row(True, 1024, 132, _SMALL),
     Row(True, ANY, 132, _SMALL, _D128_NARROW),  # not measured: as without a mask
     Row(True, 512, ANY, _SMALL, _D128_SHORT_CAUSAL),  # 512x32 108.5 us; CUDNN 105.6
     # 1024x16 154.7, 4096x4 442.8, 16384x1 1608 us; SDPA 159.8, 486.1, 1765

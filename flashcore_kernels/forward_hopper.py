@@ -36,10 +36,8 @@ class HopperConfig:
         persistent: Programs per SM of a persistent grid; 0 starts one program per tile.
         pdl: The program may start before the previous kernel has ended, and waits for it inside.
         q_in_registers: Read Q from shared memory once per tile, not once per step ("solo" only).
-        early_k: Refill a K slot right after its scores, not together with V.
+        early_k: Refill a K slot right after its scores, not together with V ("solo" only).
         ordered: The warpgroups take turns at issuing their products ("ws" only).
-        short_first: Under a causal mask it is the first tile of a head that is cut short where
-            tiles do not divide the rows, not the last and heaviest ("ws" only).
     """
 
     family: Literal["solo", "ws"]
@@ -54,7 +52,6 @@ class HopperConfig:
     q_in_registers: bool = False
     early_k: bool = True
     ordered: bool = False
-    short_first: bool = False
 
     @property
     def block_m(self) -> int:
@@ -73,7 +70,6 @@ class HopperConfig:
         parts += ["q"] if self.q_in_registers else []
         parts += [] if self.early_k else ["late"]
         parts += ["o"] if self.ordered else []
-        parts += ["f"] if self.short_first else []
         return "-".join(parts)
 
 
@@ -257,8 +253,6 @@ def launch_plan(
             CONSUMER_REGS=config.consumer_regs,
             PERSISTENT=config.persistent > 0,
             ORDERED=config.ordered,
-            SHORT_FIRST=config.short_first and causal,
-            EARLY_K=config.early_k,
         )
     programs = tiles
     if config.persistent:
@@ -303,12 +297,8 @@ def _streamed() -> list[HopperConfig]:
         three(128, 4, ordered=True),
         three(128, 3, persistent=1),
         three(128, 3, persistent=1, ordered=True),
-        three(128, 5, persistent=1, early_k=False),
         three(128, 5, persistent=1, ordered=True),
-        three(128, 5, persistent=1, ordered=True, short_first=True),
-        three(128, 5, persistent=1, ordered=True, short_first=True, early_k=False),
         four(64, 8, persistent=1),
-        four(64, 8, persistent=1, early_k=False),
         four(64, 8, persistent=1, pdl=True),
         four(64, 8, persistent=1, ordered=True),
     ]

@@ -12,7 +12,7 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma
 from triton.language.core import _aggregate as aggregate
 
-from .forward_hopper_tiles import ROWS, _first_row, _key_blocks, _tile_of_turn, _turns
+from .forward_hopper_tiles import ROWS, _key_blocks, _tile_of_turn, _turns
 
 
 @aggregate
@@ -92,7 +92,7 @@ def _produce(q_desc, k_desc, v_desc, rings, problem, plan):
         batch = bh // problem.nheads
         head = bh % problem.nheads
         kv_head = head // plan.GROUP
-        row = _first_row(m, problem, plan)
+        row = m * TILE_ROWS
         blocks, _ = _key_blocks(row, problem, TILE_ROWS, plan)
         for w in gl.static_range(plan.CONSUMERS):
             slot, phase = _q_slot(turn, w, plan)

@@ -29,8 +29,6 @@ class Plan:
     POLY: gl.constexpr  # of every 8 exponentials, how many go to the FMA pipe
     PERSISTENT: gl.constexpr  # a program works on several tiles, one per turn
     ORDERED: gl.constexpr  # consumer warpgroups issue their products in turn
-    SHORT_FIRST: gl.constexpr  # of a head's tiles the first is cut short, not the last
-    EARLY_K: gl.constexpr  # K is let go right after its scores, not together with V
 
     @gluon.constexpr_function
     def __init__(
@@ -46,8 +44,6 @@ class Plan:
         POLY,
         PERSISTENT,
         ORDERED=False,
-        SHORT_FIRST=False,
-        EARLY_K=True,
     ):
         self.HEADDIM = gl.constexpr(HEADDIM)
         self.GROUP = gl.constexpr(GROUP)
@@ -60,8 +56,6 @@ class Plan:
         self.POLY = gl.constexpr(POLY)
         self.PERSISTENT = gl.constexpr(PERSISTENT)
         self.ORDERED = gl.constexpr(ORDERED)
-        self.SHORT_FIRST = gl.constexpr(SHORT_FIRST)
-        self.EARLY_K = gl.constexpr(EARLY_K)
 
 
 @aggregate
@@ -196,22 +190,6 @@ def _tile_of_turn(turn, problem, plan):
         return m, bh
     else:  # noqa: RET505 (the compiler drops a branch, not what follows it)
         return place % problem.num_m, place // problem.num_m
-
-
-@gluon.jit
-def _first_row(m, problem, plan):
-    """
-    Return the first query row of row tile ``m``, a multiple of 64.
-
-    Tiles of 192 rows rarely divide a length. Under a causal mask the last tile weighs most, and
-    what it lacks in rows saves no time; what the first one lacks saves keys in all that follow.
-    Rows before 0 see no key, TMA reads zeros for them and writes nothing.
-    """
-    TILE_ROWS: gl.constexpr = ROWS * plan.CONSUMERS
-    row = m * TILE_ROWS
-    if plan.SHORT_FIRST:
-        row -= (problem.num_m * TILE_ROWS - problem.seqlen_q) // ROWS * ROWS
-    return row
 
 
 @gluon.jit

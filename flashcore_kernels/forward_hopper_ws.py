@@ -35,13 +35,12 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.language.extra.cuda import gdc_wait
 
-from .forward_hopper_rings import Ring, Rings, _produce, _q_slot, _ring
+from .forward_hopper_rings import Rings, _produce, _q_slot, _ring
 from .forward_hopper_tiles import (
     LN2,
     ROWS,
     Plan,
     Problem,
-    _first_row,
     _key_blocks,
     _mask,
     _product_layout,
@@ -72,18 +71,6 @@ def _pass_turn(rings, plan, W: gl.constexpr):
 
 
 @gluon.jit
-def _free_k(rings, it, plan):
-    """
-    Let go of K of ring entry ``it``.
-
-    An arrival costs two barriers of the warpgroup, one before it and one before the next wait. With
-    slots enough, V's arrival does for both.
-    """
-    if plan.EARLY_K:
-        mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
-
-
-@gluon.jit
 def _skip(rings, it, plan, W: gl.constexpr):
     """
     Let go of ring entry ``it`` unread: it lies behind the diagonal of all rows of this warpgroup.
@@ -95,7 +82,7 @@ def _skip(rings, it, plan, W: gl.constexpr):
     _wait_turn(rings, it, plan, W)
     _pass_turn(rings, plan, W)
     mbarrier.wait(rings.k.ready.index(slot), phase)
-    _free_k(rings, it, plan)
+    mbarrier.arrive(rings.k.free.index(slot))
     mbarrier.wait(rings.v.ready.index(slot), phase)
     mbarrier.arrive(rings.v.free.index(slot))
 
@@ -137,7 +124,7 @@ def _masked_step(q, acc, m, row_sum, rings, it, row, key, scale_log2, problem, p
     s = _scores(q, rings, it, plan, W, S_LAYOUT)
     _pass_turn(rings, plan, W)
     s = warpgroup_mma_wait(0, deps=[s])
-    _free_k(rings, it, plan)
+    mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
     s = _mask(s, row, key, problem, plan, S_LAYOUT)
     p, alpha, m, row_sum = _softmax(s, m, row_sum, scale_log2, True, 0)
     acc = _rescale(acc, alpha, O_LAYOUT)
@@ -160,7 +147,7 @@ def _step(q, acc, p, m, row_sum, rings, it, scale_log2, plan, W: gl.constexpr,
     acc = _output(p, acc, rings, before, plan)
     _pass_turn(rings, plan, W)
     s = warpgroup_mma_wait(1, deps=[s])
-    _free_k(rings, it, plan)
+    mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
     p_new, alpha, m, row_sum = _softmax(s, m, row_sum, scale_log2, False, plan.POLY)
     # Already filled, so this never waits: it ends a basic block. Without it ptxas moves the wait
     # for O_{it-1} up in front of the exponentials, and nothing overlaps. 2 to 3 % less.
@@ -203,7 +190,7 @@ def _attend(q, rings, it, turn, row, steps, full, scale_log2, problem, plan, W: 
         _pass_turn(rings, plan, W)
         _free_previous_q(rings, turn, plan, W)
         s = warpgroup_mma_wait(0, deps=[s])
-        _free_k(rings, it, plan)
+        mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
         if MASKED:
             s = _mask(s, row, (last - it) * BLOCK_N, problem, plan, S_LAYOUT)
         p32, alpha, m, row_sum = _softmax(s, m, row_sum, scale_log2, MASKED, plan.POLY)
@@ -232,12 +219,11 @@ def _consume(o_desc, lse, rings, scale_log2, problem, plan, W: gl.constexpr):
     it = 0
     for turn in range(_turns(problem, plan)):
         m_tile, bh = _tile_of_turn(turn, problem, plan)
-        tile_row = _first_row(m_tile, problem, plan)
-        row = tile_row + W * ROWS
+        row = m_tile * TILE_ROWS + W * ROWS
         steps, full = _key_blocks(row, problem, ROWS, plan)
         if plan.CAUSAL:
             # the last key blocks of the tile lie behind the diagonal of its first rows
-            tile_steps, _ = _key_blocks(tile_row, problem, TILE_ROWS, plan)
+            tile_steps, _ = _key_blocks(m_tile * TILE_ROWS, problem, TILE_ROWS, plan)
             for _ in range(tile_steps - steps):
                 _skip(rings, it, plan, W)
                 it += 1
@@ -263,7 +249,7 @@ def _consume(o_desc, lse, rings, scale_log2, problem, plan, W: gl.constexpr):
                 row_sum == 0.0, float("-inf"), m * (scale_log2 * LN2) + gl.log(row_sum)
             )
             here = lse + bh.to(gl.int64) * problem.seqlen_q
-            gl.store(here + rows, value, mask=(rows >= 0) & (rows < problem.seqlen_q))
+            gl.store(here + rows, value, mask=rows < problem.seqlen_q)
     tma.store_wait(0)
 
 
@@ -278,15 +264,14 @@ def attention_ws_kernel(
     seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total,
     GROUP: gl.constexpr, CAUSAL: gl.constexpr, CONSUMERS: gl.constexpr, STAGES: gl.constexpr,
     EVEN_N: gl.constexpr, WRITE_LSE: gl.constexpr, POLY: gl.constexpr, PDL: gl.constexpr,
-    PERSISTENT: gl.constexpr, ORDERED: gl.constexpr, SHORT_FIRST: gl.constexpr,
-    EARLY_K: gl.constexpr, CONSUMER_REGS: gl.constexpr,
+    PERSISTENT: gl.constexpr, ORDERED: gl.constexpr, CONSUMER_REGS: gl.constexpr,
 ):  # fmt: skip
     """Allocate the rings, then split into one producer warp and ``CONSUMERS`` warpgroups."""
     D: gl.constexpr = q_desc.block_shape[3]
     BLOCK_N: gl.constexpr = k_desc.block_shape[2]
     plan = Plan(
         *(D, GROUP, CAUSAL, BLOCK_N, CONSUMERS, STAGES),
-        *(EVEN_N, WRITE_LSE, POLY, PERSISTENT, ORDERED, SHORT_FIRST, EARLY_K),
+        *(EVEN_N, WRITE_LSE, POLY, PERSISTENT, ORDERED),
     )
     problem = Problem(seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total)
     if PDL:
@@ -294,8 +279,6 @@ def attention_ws_kernel(
     q_ring = _ring(q_desc, CONSUMERS * (2 if PERSISTENT else 1), 1)
     k_ring = _ring(k_desc, STAGES, CONSUMERS)
     v_ring = _ring(v_desc, STAGES, CONSUMERS)
-    if not EARLY_K:
-        k_ring = Ring(k_ring.smem, k_ring.ready, v_ring.free)
     order = gl.allocate_shared_memory(gl.int64, [CONSUMERS, 1], mbarrier.MBarrierLayout())
     for w in gl.static_range(CONSUMERS):
         mbarrier.init(order.index(w), count=1)

@@ -29,7 +29,6 @@ EVERY_ROW = (
     Case(64, True, 16, 8, 128),
     Case(64, True, 8, 8, 256),
     Case(64, True, 16, 8, 512),
-    Case(64, True, 4, 8, 1024),
     Case(64, True, 2, 8, 2048),
     Case(64, True, 1, 8, 4096),
     Case(64, True, 5, 8, 4096),
@@ -38,7 +37,7 @@ EVERY_ROW = (
     Case(128, False, 1, 2, 1024),
     Case(128, False, 8, 8, 512),
     Case(128, True, 1, 8, 512),
-    Case(128, True, 1, 2, 1024),
+    Case(128, True, 1, 2, 2048),
     Case(128, True, 8, 8, 512),
     Case(128, True, 4, 8, 1024),
 )

@@ -22,9 +22,6 @@ RUN_ON_H100 = [
     HopperConfig("ws", 2, 64, 4, consumer_regs=240, persistent=1),
     HopperConfig("ws", 3, 64, 3, consumer_regs=160),
     HopperConfig("ws", 3, 128, 5, consumer_regs=160, persistent=1, ordered=True),
-    HopperConfig(
-        *("ws", 3, 128, 5), consumer_regs=160, persistent=1, early_k=False, short_first=True
-    ),
     HopperConfig("ws", 4, 64, 8, maxnreg=96, consumer_regs=112, persistent=1),
 ]
 
