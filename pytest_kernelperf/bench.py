@@ -90,7 +90,7 @@ class Bench:
         progress: Gets a short text now and then while something is measured.
         on_hang: Called with the test's id before the process is ended because a callable never
             returned; returns what to say of what is kept.
-        plans: How the first process of the run measured, where this is a later one.
+        plans: How an earlier process of the run measured, where there was one.
         against: Set if the run compares with another revision instead of baselines.
     """
 

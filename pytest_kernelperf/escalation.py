@@ -19,18 +19,28 @@ class Request:
 
     Attributes:
         nodeid: The test, as pytest prints it.
-        plans: How the first process measured each of its cases, to be done in the same way.
+        plans: How an earlier process measured each of its cases, to be done in the same way; empty
+            where this one is the first.
+        goes_on: The process measures the next test without a pause, and keeps its memory for that.
     """
 
     nodeid: str
     plans: tuple[tuple[Case, Plan], ...]
+    goes_on: bool = False
 
     @classmethod
     def like(cls, nodeid: str, recorded: Iterable[Recorded]) -> Request:
         """
         Return the request to measure a test as it was measured before.
         """
-        return cls(nodeid, tuple((one.measurement.case, one.measurement.plan) for one in recorded))
+        return cls(nodeid, ()).planned(recorded)
+
+    def planned(self, recorded: Iterable[Recorded]) -> Request:
+        """
+        Return it with the plans that a process measured by.
+        """
+        plans = tuple((one.measurement.case, one.measurement.plan) for one in recorded)
+        return replace(self, plans=plans)
 
     @property
     def test(self) -> str:
@@ -64,6 +74,8 @@ class Workers(Protocol):
     def start(self, numbers: Sequence[int], waiting: Callable[[], None]) -> None: ...
 
     def measure(self, number: int, request: Request, waiting: Callable[[], None]) -> Answer: ...
+
+    def retire(self, number: int) -> None: ...
 
     def stop(self) -> None: ...
 

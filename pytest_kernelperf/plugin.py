@@ -92,8 +92,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """
     if item.get_closest_marker(MARKER) is None:
         return
-    requires = merge(_layers(item)).requires
-    missing = _find_missing(requires) if requires else None
+    from pytest_kernelperf.requires import find_missing
+
+    missing = find_missing(merge(_layers(item)).requires)
     if missing:
         from pytest_kernelperf.stash import MISSING
 
@@ -321,20 +322,3 @@ def _check_per(item: pytest.Item, per: float | str) -> None:
 
     own = [one for one in names if one not in ("kernelperf", "request") and one[0] != "_"]
     raise OptionsError(f"{MARKER}: per: {unknown('parameter or fixture', per, own)}")
-
-
-def _find_missing(requires: tuple[str, ...]) -> str | None:
-    """
-    Return what a test requires and this machine lacks, as a skip reason.
-    """
-    try:
-        import torch
-    except ImportError:
-        return f"requires {requires[0]}: torch is not installed"
-    if not torch.cuda.is_available():
-        return f"requires {requires[0]}: torch finds no CUDA device"
-    major, minor = torch.cuda.get_device_capability()
-    for name in requires:
-        if name != "cuda" and int(name.removeprefix("sm_")) > 10 * major + minor:
-            return f"requires {name}: this card is sm_{major}{minor}"
-    return None

@@ -17,7 +17,7 @@ from pytest_kernelperf.errors import KernelPerfFailure, RevisionError
 from pytest_kernelperf.gpuless import GpulessBench
 from pytest_kernelperf.ledger import Ledger
 from pytest_kernelperf.measure.watchdog import install as install_watchdog
-from pytest_kernelperf.model import Verdict
+from pytest_kernelperf.model import Case, Plan, Verdict
 from pytest_kernelperf.outcome import Outcome, fails, pack, unpack
 from pytest_kernelperf.progress import ProgressLine
 from pytest_kernelperf.pytest_reports import (
@@ -26,6 +26,7 @@ from pytest_kernelperf.pytest_reports import (
     report_collection_error,
     verdict_repr,
 )
+from pytest_kernelperf.requires import find_missing
 from pytest_kernelperf.reruns import rerun_command, rerun_warning
 from pytest_kernelperf.settings import Settings, faulthandler_timeout_s
 from pytest_kernelperf.settling import Settling
@@ -99,10 +100,16 @@ class MeasuringRun:
                 room_of(self.config),
                 progress=self._progress,
                 on_hang=self._keep,
-                plans=lambda case: self.served.plans.get(case) if self.served else None,
+                plans=self._plan,
                 against=self._settling.against,
             )
         return self._bench
+
+    def _plan(self, case: Case) -> Plan | None:
+        """
+        Return how an earlier process of the run measured a case.
+        """
+        return self.served.plans.get(case) if self.served else self._settling.plan(case)
 
     def _keep(self, nodeid: str) -> str:
         """
@@ -194,7 +201,7 @@ class MeasuringRun:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """
-        Have the revision to compare with ready before the first test.
+        Have ready what comes before the first test: a revision, or other processes' measurements.
         """
         if not (self.is_worker or self.config.option.collectonly):
             self.ledger.begin()
@@ -205,6 +212,8 @@ class MeasuringRun:
                 self.ledger.warnings.extend(self._settling.prepare(self.ledger.selected))
             except RevisionError as error:
                 pytest.exit(str(error), returncode=2)
+            if not self.served:
+                self._settling.sweep([one.nodeid for one in session.items if self._is_timed(one)])
         return (yield)
 
     @pytest.hookimpl(optionalhook=True)
@@ -356,6 +365,19 @@ class MeasuringRun:
             )
         if not has_compiled and (fixture is None or not self.settings.strict):
             pytest.skip(f"without a GPU: {error}")
+
+    def _is_timed(self, item: pytest.Item) -> bool:
+        """
+        Return whether a test can be measured on this machine, as far as that shows before it runs.
+        """
+        options = item.stash.get(OPTIONS, None)
+        if not is_measured(item) or self.settings.compile_only:
+            return False
+        if options is None:
+            return True
+        # Which card it is would take a context on it, and this process does not measure yet.
+        is_missing = bool(options.requires and find_missing(("cuda",)))
+        return not (is_missing or gpuless.is_needed(options, self.settings))
 
     def _settle(self, item: pytest.Item) -> None:
         """

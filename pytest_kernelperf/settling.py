@@ -11,13 +11,14 @@ import pytest
 
 from pytest_kernelperf.budget import Budget
 from pytest_kernelperf.escalation import Escalation, Workers
-from pytest_kernelperf.model import Against, Recorded
+from pytest_kernelperf.model import Against, Case, Plan, Recorded
 from pytest_kernelperf.other_side import OtherSide
 from pytest_kernelperf.paired_run import Demand, PairedRun
 from pytest_kernelperf.revision import find_revision
 from pytest_kernelperf.settings import Settings
 from pytest_kernelperf.sources import read_sources
 from pytest_kernelperf.stash import WORKERS
+from pytest_kernelperf.sweep import Sweep
 from pytest_kernelperf.workers import Launch, Pool
 
 
@@ -45,6 +46,8 @@ class Settling:
         self._progress = progress
         self._sources: dict[str, str] = {}
         self._pool = Pool(lambda number: self._launch_as_now(), settings.hang_timeout_s)
+        self._budget = Budget(settings.budget_s)
+        self._sweep: Sweep | None = None
         self._escalation: Escalation | None = None
         self._paired: PairedRun | None = None
 
@@ -89,6 +92,24 @@ class Settling:
         """
         return self._paired.prepare(selected) if self._paired is not None else []
 
+    def sweep(self, tests: Sequence[str]) -> None:
+        """
+        Have fresh processes measure before the first test, if their number is known by then.
+
+        Args:
+            tests: Node ids of the tests that can be measured here.
+        """
+        processes = self._settings.processes or 1
+        if self._paired is None and processes > 1 and tests:
+            self._sweep = Sweep(self._workers(), self._budget, processes, self._progress)
+            self._sweep.run(tests)
+
+    def plan(self, case: Case) -> Plan | None:
+        """
+        Return how the fresh processes measured a case before the first test; None if none did.
+        """
+        return self._sweep.plan(case) if self._sweep is not None else None
+
     def settle(
         self,
         nodeid: str,
@@ -111,10 +132,12 @@ class Settling:
         if self._paired is not None:
             release()
             return self._paired.settle(nodeid, recorded, judge)
+        if self._sweep is not None and nodeid in self._sweep:
+            return tuple(map(judge, self._sweep.complete(nodeid, recorded)))
         if self._escalation is None:
             self._escalation = Escalation(
                 self._workers(),
-                Budget(self._settings.budget_s),
+                self._budget,
                 processes=self._settings.processes,
                 progress=self._progress,
             )

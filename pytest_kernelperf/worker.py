@@ -199,7 +199,8 @@ class Serving:
         # nobody knows yet which test that will be.
         session: Any = item.session
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=session)
-        room_of(item.config).release()
+        if not request.goes_on:
+            room_of(item.config).release()
         # Some import what they need when they are called.
         strays = self._strays()
         return Answer(strays=strays) if strays else answer_of(self._reports)

@@ -177,7 +177,9 @@ class Pool:
             return Answer(failure=failure, is_lost=True)
         try:
             worker.send((request, self._family()))
-            answer = worker.receive(self._limit_s * (1 + len(request.plans)), waiting)
+            # Who has no plans yet has a case at least.
+            cases = max(len(request.plans), 1)
+            answer = worker.receive(self._limit_s * (1 + cases), waiting)
         except WorkerLostError as lost:
             self._end(number)
             failure = f"worker {number} was lost in {request.nodeid}, {lost}"
@@ -189,6 +191,16 @@ class Pool:
             begin_turn(self._family())
         assert isinstance(answer, Answer)
         return answer
+
+    def retire(self, number: int) -> None:
+        """
+        End one worker that has done its part: it may tear its session down.
+        """
+        worker = self._alive.get(number)
+        if worker is not None:
+            worker.dismiss()
+            worker.wait(_FAREWELL_S)
+            self._end(number)
 
     def stop(self) -> None:
         """

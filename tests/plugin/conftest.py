@@ -39,6 +39,7 @@ CONFTEST = """
         config.stash[ROOM] = room
         if {with_scripted_workers}:
             config.stash[WORKERS] = ScriptedWorkers(room)
+            config.pluginmanager.register(config.stash[WORKERS])
 """
 
 ONE_TEST = """

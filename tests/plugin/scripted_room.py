@@ -10,7 +10,11 @@ import json
 import os
 import uuid
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+
+from _pytest.runner import runtestprotocol
 
 from pytest_kernelperf.escalation import Answer
 from pytest_kernelperf.measure import CallShape, Job
@@ -26,6 +30,7 @@ from pytest_kernelperf.model import (
     Recorded,
     Round,
 )
+from pytest_kernelperf.worker import answer_of
 
 PLAN = Plan(calls_per_sample=4, burst=4, gap_us=2000.0, samples=20, rounds=5, input_sets=2)
 CARD = Gpu(
@@ -46,7 +51,8 @@ class ScriptedRoom:
 
     Its keys: "times_us" (test name, measurement name or callable's name to the time; "" for the
     rest), "device" ("cuda:0" or "cpu"), "problem" (a code that makes everything INVALID), "notes",
-    and "later" (the same keys for processes from the second on, by number).
+    "calls" (per sample, where nothing pins a plan), and "later" (the same keys for processes from
+    the second on, by number).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,7 +97,7 @@ class ScriptedRoom:
         return self._measurement(job, self._time_us(job.case))
 
     def _measurement(self, job, time_us):
-        plan = job.pinned or PLAN
+        plan = job.pinned or replace(PLAN, calls_per_sample=self._read("calls"))
         count = job.rounds or plan.rounds
         process = Process(
             id=uuid.uuid4().hex,
@@ -118,7 +124,7 @@ class ScriptedRoom:
     def _read(self, key):
         script = json.loads(self._script.read_text()) if self._script.exists() else {}
         script |= script.get("later", {}).get(self.process, {})
-        defaults = {"times_us": {}, "device": "cuda:0", "problem": "", "notes": []}
+        defaults = {"times_us": {}, "device": "cuda:0", "problem": "", "notes": [], "calls": 4}
         return script.get(key, defaults[key])
 
 
@@ -129,6 +135,13 @@ class ScriptedWorkers:
 
     def __init__(self, room: ScriptedRoom) -> None:
         self._room = room
+        self._items = {}
+
+    def pytest_collection_finish(self, session):
+        """
+        Take the tests: who is asked for one without plans runs it, to see what it measures.
+        """
+        self._items = {item.nodeid: item for item in session.items}
 
     def start(self, numbers, waiting):
         waiting()
@@ -137,15 +150,28 @@ class ScriptedWorkers:
         waiting()
         self._room.process = str(number)
         try:
+            if not request.plans:
+                return self._answer(self._items[request.nodeid])
             return Answer(tuple(self._recorded(case, plan) for case, plan in request.plans))
         finally:
             self._room.process = "1"
+
+    def retire(self, number):
+        pass
 
     def stop(self):
         pass
 
     def abandon(self):
         pass
+
+    def _answer(self, item):
+        run = item.config.pluginmanager.getplugin("kernelperf-measuring-run")
+        run.served = SimpleNamespace(plans={})
+        try:
+            return answer_of(runtestprotocol(item, log=False, nextitem=item.session))
+        finally:
+            run.served = None
 
     def _recorded(self, case, plan):
         return Recorded(self._room.measurement(Job(case, pinned=plan)), Limits(), ())

@@ -31,6 +31,7 @@ class Room(ScriptedRoom):
 def pytest_configure(config):
     config.stash[ROOM] = Room(Path(__file__).parent)
     config.stash[WORKERS] = ScriptedWorkers(config.stash[ROOM])
+    config.pluginmanager.register(config.stash[WORKERS])
 """
 
 TEST = """

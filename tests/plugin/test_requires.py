@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pytest_kernelperf import plugin
+from pytest_kernelperf.requires import find_missing
 
 pytest.importorskip("torch")
 
@@ -94,13 +94,25 @@ def test_a_compute_capability_is_a_least_one(monkeypatch, requires, capability, 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
 
-    assert missing == plugin._find_missing(requires)
+    assert missing == find_missing(requires)
+
+
+@pytest.mark.usefixtures("no_cuda")
+def test_no_other_process_is_asked_for_what_this_machine_lacks(project, monkeypatch):
+    asked = []
+    monkeypatch.setattr("pytest_kernelperf.sweep.Sweep.run", lambda _, tests: asked.extend(tests))
+    project.write(TESTS)
+    project.script(device="cpu")
+
+    project.run("--kernelperf", "--kernelperf-processes", "3")
+
+    assert asked == ["test_it.py::test_anywhere"]
 
 
 def test_without_torch_the_reason_says_so(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
 
-    assert plugin._find_missing(("cuda",)) == "requires cuda: torch is not installed"
+    assert find_missing(("cuda",)) == "requires cuda: torch is not installed"
 
 
 RESOURCES = """

@@ -264,8 +264,10 @@ def test_no_worker_outlives_a_run_that_is_ended(project, sent):
 
 def test_the_budget_of_the_run_ends_the_measuring_again_and_says_so(project):
     project.write_two()
+    project.run("--kernelperf-update", "--kernelperf-processes", "1")
+    project.times(13.0)
 
-    project.run_apart(*THREE, "--kernelperf-budget", "0.01")
+    project.run_apart("--kernelperf", *RECORD, "--kernelperf-budget", "0.01")
 
     assert counts(project) == {"test_a": 3, "test_b": 1}
     assert "0.01 s for fresh processes (kernelperf_budget) are spent: judged from 1" in notes(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from recorded_runs import THREE, counts, notes
+from recorded_runs import RECORD, THREE, counts, notes
 
 
 @pytest.fixture
@@ -88,7 +88,10 @@ def test_a_file_that_is_edited_during_the_run_costs_the_fresh_processes(project)
         """
     )
 
-    result = project.run_apart(*THREE)
+    project.run("--kernelperf-update", "--kernelperf-processes", "1")
+    project.times(13.0)
+
+    result = project.run_apart("--kernelperf", *RECORD)
 
     assert result.ret == pytest.ExitCode.OK
     assert counts(project) == {"test_a": 1}
@@ -130,7 +133,7 @@ def test_the_debug_file_is_the_runs_own(project):
 
     project.run_apart(*THREE, "--debug", "run.debug")
 
-    assert (project.path / "options.txt").read_text().split() == ["run.debug", "None", "None"]
+    assert (project.path / "options.txt").read_text().split() == ["None", "None", "run.debug"]
 
 
 def test_no_fresh_process_updates_snapshots(project):
@@ -153,7 +156,7 @@ def pytest_addoption(parser):
 
     project.run_apart(*THREE, "--snapshot-update")
 
-    assert (project.path / "updating.txt").read_text().split() == ["True", "False", "False"]
+    assert (project.path / "updating.txt").read_text().split() == ["False", "False", "True"]
 
 
 def test_fresh_processes_have_the_interpreters_flags(project):

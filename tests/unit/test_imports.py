@@ -47,6 +47,7 @@ ALLOWED["ledger"] = ALLOWED["storing"] | {"report", "storing"}
 ALLOWED["progress"] = set()
 ALLOWED["budget"] = set()
 ALLOWED["escalation"] = {"errors", "model", "analysis", "budget"}
+ALLOWED["sweep"] = ALLOWED["escalation"] | {"escalation"}
 ALLOWED["relocation"] = set()
 ALLOWED["sources"] = set()
 ALLOWED["revision"] = {"errors"}
@@ -59,8 +60,9 @@ ALLOWED["other_side"] = {"errors", "relocation", "requirements", "revision", "wo
 ALLOWED["paired_run"] = ALLOWED["workers"] | {"units", "revision", "workers", "other_side"}
 ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation", "outcome"}
 ALLOWED["settling"] = ALLOWED["stash"] | {
-    *("stash", "budget", "workers", "revision", "other_side", "paired_run", "sources"),
+    *("stash", "budget", "workers", "revision", "other_side", "paired_run", "sources", "sweep"),
 }
+ALLOWED["requires"] = set()
 ALLOWED["reruns"] = set()
 ALLOWED["pytest_reports"] = {"errors"}
 ALLOWED["places"] = {"errors", "settings", "store"}
@@ -73,6 +75,7 @@ ALLOWED["session"] = ALLOWED["stash"] | {
         "progress",
         "pytest_reports",
         "report",
+        "requires",
         "reruns",
         "settling",
         "workers",

@@ -1,0 +1,116 @@
+"""
+Has fresh processes measure all tests before the run itself does, each in one go.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from pytest_kernelperf.budget import Budget
+from pytest_kernelperf.escalation import Answer, Request, Workers, joined, noted
+from pytest_kernelperf.model import Case, Plan, Recorded
+
+
+class Sweep:
+    """
+    What fresh processes measured of a run's tests, one process after the other.
+
+    A kernel's time depends on what its process and the card did before: on pauses, and on what
+    memory was free. Processes that take turns test by test share all that, so they agree with
+    each other and not with a later run, which goes through its tests without a pause. So each goes
+    through all of them here, in an order of its own, and ends before the next begins.
+
+    Args:
+        workers: The fresh processes.
+        budget: What the run may spend in them.
+        processes: In all, the run itself included.
+        progress: Told which process measures.
+    """
+
+    def __init__(
+        self, workers: Workers, budget: Budget, processes: int, progress: Callable[[str], None]
+    ) -> None:
+        self._workers = workers
+        self._budget = budget
+        self._numbers = range(2, processes + 1)
+        self._progress = progress
+        self._requests: dict[str, Request] = {}
+        self._answers: dict[str, list[tuple[int, Answer]]] = {}
+        self._plans: dict[Case, Plan] = {}
+
+    def __contains__(self, nodeid: str) -> bool:
+        return nodeid in self._answers
+
+    def run(self, tests: Sequence[str]) -> None:
+        """
+        Measure tests in all processes, as far as the budget goes.
+
+        Args:
+            tests: Their node ids.
+        """
+        self._requests = {nodeid: Request(nodeid, (), goes_on=True) for nodeid in tests}
+        self._answers = {nodeid: [] for nodeid in tests}
+        try:
+            with self._budget.spending():
+                self._workers.start(self._numbers, lambda: self._progress("starting processes"))
+            for number in self._numbers:
+                self._go_through(number, shuffled(tests, number))
+        finally:
+            self._progress("")
+
+    def plan(self, case: Case) -> Plan | None:
+        """
+        Return how a case was measured, for the run itself to do alike; None if it was not.
+        """
+        return self._plans.get(case)
+
+    def complete(self, nodeid: str, recorded: Sequence[Recorded]) -> tuple[Recorded, ...]:
+        """
+        Return what the run measured of a test with what the other processes did, not judged yet.
+        """
+        found = tuple(recorded)
+        for number, answer in self._answers[nodeid]:
+            if _has_problem(found):
+                return found
+            found = joined(found, answer, number)
+        # One whose kernel is wrong was not asked of the rest.
+        done = len(self._answers[nodeid])
+        is_cut_short = done < len(self._numbers) and not _has_problem(found)
+        return noted(found, self._budget.note(str(1 + done))) if is_cut_short else found
+
+    def _go_through(self, number: int, tests: Sequence[str]) -> None:
+        try:
+            for nodeid in tests:
+                if self._budget.is_spent:
+                    return
+                if not any(_has_problem(answer.recorded) for _, answer in self._answers[nodeid]):
+                    with self._budget.spending():
+                        self._ask(number, nodeid)
+        finally:
+            self._workers.retire(number)
+
+    def _ask(self, number: int, nodeid: str) -> None:
+        request = self._requests[nodeid]
+        text = f"{request.test}: process {number} of {self._numbers[-1]}"
+
+        def waiting() -> None:
+            self._progress(text)
+
+        self._workers.start([number], waiting)  # Again, if a test before this one ended it.
+        answer = self._workers.measure(number, request, waiting)
+        self._answers[nodeid].append((number, answer))
+        if answer.recorded and not request.plans and not _has_problem(answer.recorded):
+            self._requests[nodeid] = request.planned(answer.recorded)
+            self._plans.update(self._requests[nodeid].plans)
+
+
+def shuffled(tests: Sequence[str], number: int) -> list[str]:
+    """
+    Return tests in the order of one process: another for each, the same in every run.
+    """
+    return random.Random(number).sample(tests, len(tests))
+
+
+def _has_problem(recorded: Sequence[Recorded]) -> bool:
+    return any(one.measurement.problem for one in recorded)
