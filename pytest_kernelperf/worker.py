@@ -176,9 +176,12 @@ class Serving:
         measured = tuple(item.nodeid for item in session.items if is_measured(item))
         others = tuple(item.nodeid for item in session.items if not is_measured(item))
         self._connection.send(Collected(measured, self._uncollected, self._strays(), others))
+        goes_on = False
         while (message := self._connection.recv()) is not None:
             request, family = message
-            begin_turn(family)
+            if not goes_on:
+                begin_turn(family)
+            goes_on = request.goes_on
             self._connection.send(self._answer(request, items.get(request.nodeid)))
         return True
 

@@ -201,6 +201,10 @@ class Pool:
             worker.dismiss()
             worker.wait(_FAREWELL_S)
             self._end(number)
+            if self._alive:
+                begin_turn(self._family())
+            else:
+                end_turns()
 
     def stop(self) -> None:
         """

@@ -89,7 +89,9 @@ def test_one_run_judges_all_three_projects(gate, tmp_path, capsys):
         ("slower10", "REGRESSED"): 9,
     } == Counter((row["project"], row["status"]) for row in run["verdicts"])
     gate.show(found | {"runs": [run]})
-    assert "slower3: of 3 3 REGRESSED\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "slower3: of 3 3 REGRESSED\n" in said
+    assert "the interval holds no change in 9 of 9\n" in said
 
 
 def test_a_run_without_one_project_s_baseline_is_not_counted(gate, tmp_path):

@@ -86,6 +86,52 @@ def test_a_test_that_asks_for_the_fixture_late_gets_its_processes_all_the_same(p
     assert counts(project) == {"test_late": 3}
 
 
+def test_processes_that_ended_are_not_named_as_the_runs_own(project_with_workers):
+    project = project_with_workers
+    project.write(
+        """
+        import os
+
+        def test_it(kernelperf):
+            with open("pids.txt", "a") as file:
+                file.write(os.environ.get("KERNELPERF_PIDS", "none") + "\\n")
+            kernelperf(abs, -1)
+        """
+    )
+
+    project.run_apart(*THREE)
+
+    second, third, own = (project.path / "pids.txt").read_text().split()
+    assert [len(second.split(",")), len(third.split(",")), own] == [3, 2, "none"]
+
+
+def test_a_process_has_one_turn_for_all_its_tests(project_with_workers):
+    """
+    Where it can't tell a neighbour from the run's others, it pauses when its turn begins.
+    """
+    project = project_with_workers
+    project.write(
+        """
+        import os
+
+        def note():
+            with open("turns.txt", "a") as file:
+                file.write(os.environ.get("KERNELPERF_TURN", "none") + " ")
+
+        def test_a(kernelperf): note(); kernelperf(abs, -1)
+        def test_b(kernelperf): note(); kernelperf(abs, -1)
+        """
+    )
+
+    project.run_apart(*THREE)
+
+    turns = (project.path / "turns.txt").read_text().split()
+    second, third, own = turns[:2], turns[2:4], turns[4:]
+    assert len({*second}) == len({*third}) == 1
+    assert float(second[0]) < float(third[0])
+    assert own == ["none", "none"]
+
+
 def test_tests_that_are_deselected_are_not_asked_for(project_with_workers):
     project = project_with_workers
     project.write(COURSE)

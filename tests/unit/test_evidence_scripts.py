@@ -35,6 +35,7 @@ def _row(shape, status="UNCHANGED", **fields):
         "notes": [],
         "time_us": 10.0,
         "change": 0.001,
+        "change_interval": [-0.001, 0.003],
         "margin": 0.01,
         "finds": 0.02,
     }
@@ -143,16 +144,18 @@ def test_the_table_counts_verdicts_and_processes():
                     project="unchanged",
                     processes=5,
                     time_us=10.1,
+                    change_interval=[0.001, 0.012],
                     notes=["process 4 is missing: killed"],
                 )
             ],
         },
     ]
 
-    head, project, shape, note = table(runs, {})
+    head, project, held, shape, note = table(runs, {})
 
     assert head.startswith("2 runs, 31.0 s each (30.0 to 32.0)")
     assert "unchanged: of 2 1 UNCHANGED, 1 INCONCLUSIVE" == project
+    assert "  the interval holds no change in 1 of 2" == held
     assert "processes 1: 1, 5: 1" in shape
     assert "10.050 us, range 1.00%" in shape
     assert "1 x process 4 is missing: killed" == note
