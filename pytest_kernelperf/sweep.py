@@ -53,7 +53,7 @@ class Sweep:
         self._answers = {nodeid: [] for nodeid in tests}
         try:
             with self._budget.spending():
-                self._workers.start(self._numbers, lambda: self._progress("starting processes"))
+                self._workers.start(self._numbers, self._waiting(2, shuffled(tests, 2)[0]))
             for number in self._numbers:
                 self._go_through(number, shuffled(tests, number))
         finally:
@@ -91,18 +91,18 @@ class Sweep:
             self._workers.retire(number)
 
     def _ask(self, number: int, nodeid: str) -> None:
-        request = self._requests[nodeid]
-        text = f"{request.test}: process {number} of {self._numbers[-1]}"
-
-        def waiting() -> None:
-            self._progress(text)
-
+        request, waiting = self._requests[nodeid], self._waiting(number, nodeid)
+        waiting()
         self._workers.start([number], waiting)  # Again, if a test before this one ended it.
         answer = self._workers.measure(number, request, waiting)
         self._answers[nodeid].append((number, answer))
         if answer.recorded and not request.plans and not _has_problem(answer.recorded):
             self._requests[nodeid] = request.planned(answer.recorded)
             self._plans.update(self._requests[nodeid].plans)
+
+    def _waiting(self, number: int, nodeid: str) -> Callable[[], None]:
+        text = f"{self._requests[nodeid].test}: process {number} of {self._numbers[-1]}"
+        return lambda: self._progress(text)
 
 
 def shuffled(tests: Sequence[str], number: int) -> list[str]:
