@@ -37,10 +37,10 @@ class Request:
 
     def planned(self, recorded: Iterable[Recorded]) -> Request:
         """
-        Return it with the plans that a process measured by.
+        Return it with the plans that a process measured by, for cases that have none yet.
         """
-        plans = tuple((one.measurement.case, one.measurement.plan) for one in recorded)
-        return replace(self, plans=plans)
+        plans = {one.measurement.case: one.measurement.plan for one in recorded}
+        return replace(self, plans=tuple({**plans, **dict(self.plans)}.items()))
 
     @property
     def test(self) -> str:

@@ -16,6 +16,8 @@ class Sweep:
     """
     What fresh processes measured of a run's tests, one process after the other.
 
+    A test of which the first of them measured nothing is not in it.
+
     A kernel's time depends on what its process and the card did before: on pauses, and on what
     memory was free. Processes that take turns test by test share all that, so they agree with
     each other and not with a later run, which goes through its tests without a pause. So each goes
@@ -49,6 +51,7 @@ class Sweep:
         Args:
             tests: Their node ids.
         """
+        tests = list(dict.fromkeys(tests))  # Under --keep-duplicates one may be there twice.
         self._requests = {nodeid: Request(nodeid, (), goes_on=True) for nodeid in tests}
         self._answers = {nodeid: [] for nodeid in tests}
         try:
@@ -84,19 +87,29 @@ class Sweep:
             for nodeid in tests:
                 if self._budget.is_spent:
                     return
-                if not any(_has_problem(answer.recorded) for _, answer in self._answers[nodeid]):
+                if self._is_wanted(nodeid):
                     with self._budget.spending():
                         self._ask(number, nodeid)
         finally:
             self._workers.retire(number)
+
+    def _is_wanted(self, nodeid: str) -> bool:
+        answers = self._answers.get(nodeid)
+        if answers is None:
+            return False
+        return not any(_has_problem(answer.recorded) for _, answer in answers)
 
     def _ask(self, number: int, nodeid: str) -> None:
         request, waiting = self._requests[nodeid], self._waiting(number, nodeid)
         waiting()
         self._workers.start([number], waiting)  # Again, if a test before this one ended it.
         answer = self._workers.measure(number, request, waiting)
+        if not (answer.recorded or answer.is_lost or self._answers[nodeid]):
+            # It compares, is skipped, or fails: not to be repeated unless the run measures it.
+            del self._answers[nodeid]
+            return
         self._answers[nodeid].append((number, answer))
-        if answer.recorded and not request.plans and not _has_problem(answer.recorded):
+        if answer.recorded and not _has_problem(answer.recorded):
             self._requests[nodeid] = request.planned(answer.recorded)
             self._plans.update(self._requests[nodeid].plans)
 

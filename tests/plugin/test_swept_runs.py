@@ -164,3 +164,21 @@ def test_a_spent_budget_leaves_the_run_its_own_process(project_with_workers):
     result.assert_outcomes(passed=2)
     assert counts(project) == {"test_a": 1, "test_b": 1}
     assert notes(project).count("(kernelperf_budget) are spent: judged from 1") == 2
+
+
+def test_a_test_that_only_compares_is_tried_in_one_other_process(project_with_workers):
+    project = project_with_workers
+    project.write(
+        """
+        import os
+
+        def test_it(kernelperf):
+            with open("course.txt", "a") as file:
+                file.write(os.environ.get("KERNELPERF_PROCESS", "1") + " ")
+            kernelperf.compare({"a": abs, "b": lambda x: abs(x)}, (-1,), reference="a")
+        """
+    )
+
+    project.run_apart(*THREE).assert_outcomes(passed=1)
+
+    assert (project.path / "course.txt").read_text().split() == ["2", "1"]

@@ -15,6 +15,7 @@ from pytest_kernelperf.escalation import Answer, Request
 from pytest_kernelperf.model import Problem, Recorded
 from pytest_kernelperf.sweep import Sweep, shuffled
 
+LOST = Answer(failure="worker 2 was lost", is_lost=True)
 TESTS = ("test_x.py::test_a", "test_x.py::test_b", "test_x.py::test_c")
 
 
@@ -135,7 +136,7 @@ def test_the_first_processs_plan_holds_for_all_later_ones_and_for_the_run(worker
 
 
 def test_the_plan_comes_from_the_first_process_that_measured(workers):
-    workers.answers[2, TESTS[0]] = Answer(failure="worker 2 was lost")
+    workers.answers[2, TESTS[0]] = LOST
 
     sweep = swept(workers, 4)
 
@@ -153,11 +154,55 @@ def test_all_processes_of_a_test_are_joined(workers):
 
 
 def test_a_process_that_brings_nothing_is_noted(workers):
-    workers.answers[2, TESTS[1]] = Answer(failure="worker 2 was lost")
+    workers.answers[2, TESTS[1]] = LOST
 
     found = swept(workers, 2).complete(TESTS[1], [of_run(workers, TESTS[1])])
 
     assert found[0].measurement.notes == ("process 2 is missing: worker 2 was lost",)
+
+
+def test_what_measured_nothing_in_the_first_process_is_left_to_the_run(workers):
+    workers.answers[2, TESTS[1]] = Answer(failure="the test measured nothing there")
+
+    sweep = swept(workers, 3)
+
+    assert sorted(workers.order(2)) == sorted(TESTS)
+    assert sorted(workers.order(3)) == [TESTS[0], TESTS[2]]
+    assert [True, False, True] == [nodeid in sweep for nodeid in TESTS]
+
+
+def test_a_later_process_that_measured_nothing_is_noted(workers):
+    workers.answers[3, TESTS[1]] = Answer(failure="the test measured nothing there")
+
+    found = swept(workers, 3).complete(TESTS[1], [of_run(workers, TESTS[1])])
+
+    assert ids(found) == ["p1", "p2"]
+    assert found[0].measurement.notes == ("process 3 is missing: the test measured nothing there",)
+
+
+def test_a_case_that_only_a_later_process_measured_has_its_plan_pinned(workers):
+    other = workers.recorded(TESTS[0], 3)
+    case = replace(other.measurement.case, name="other")
+    other = replace(other, measurement=replace(other.measurement, case=case))
+    own = workers.recorded(TESTS[0], 3)
+    own = replace(
+        own, measurement=replace(own.measurement, plan=of_run(workers, TESTS[0]).measurement.plan)
+    )
+    workers.answers[3, TESTS[0]] = Answer((own, other))
+
+    sweep = swept(workers, 4)
+
+    assert sweep.plan(case) == other.measurement.plan
+    (fourth,) = (dict(one.plans) for n, one in workers.asked if (n, one.nodeid) == (4, TESTS[0]))
+    assert fourth == {own.measurement.case: own.measurement.plan, case: other.measurement.plan}
+
+
+def test_a_test_that_is_there_twice_is_measured_once_per_process(workers):
+    sweep = Sweep(workers, Budget(None), 3, lambda text: None)
+    sweep.run((*TESTS, TESTS[0]))
+
+    assert sorted(TESTS) == sorted(workers.order(2)) == sorted(workers.order(3))
+    assert ids(sweep.complete(TESTS[0], [of_run(workers, TESTS[0])])) == ["p1", "p2", "p3"]
 
 
 def test_a_kernel_that_is_wrong_in_one_process_is_not_asked_of_the_next(workers):
