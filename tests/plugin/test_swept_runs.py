@@ -182,3 +182,25 @@ def test_a_test_that_only_compares_is_tried_in_one_other_process(project_with_wo
     project.run_apart(*THREE).assert_outcomes(passed=1)
 
     assert (project.path / "course.txt").read_text().split() == ["2", "1"]
+
+
+def test_a_test_that_measured_nothing_at_first_gets_its_processes_after_the_run(
+    project_with_workers,
+):
+    project = project_with_workers
+    project.write(
+        """
+        from pathlib import Path
+
+        def test_it(kernelperf):
+            seen = Path("seen.txt")
+            if seen.exists():
+                kernelperf(abs, -1)
+            seen.touch()
+        """
+    )
+
+    project.run_apart(*THREE).assert_outcomes(passed=1)
+
+    assert counts(project) == {"test_it": 3}
+    assert notes(project) == ""
