@@ -158,8 +158,7 @@ class Pool:
             for number in {*new} & {*self._alive}:
                 self._end(number)
             raise
-        # Idle contexts on the card that are the run's own are not foreign.
-        begin_turn(self._family())
+        self._take_turn()
 
     def collected(self, number: int) -> Collected | str:
         """
@@ -188,7 +187,7 @@ class Pool:
             self._end(number)
             raise
         finally:
-            begin_turn(self._family())
+            self._take_turn()
         assert isinstance(answer, Answer)
         return answer
 
@@ -201,10 +200,7 @@ class Pool:
             worker.dismiss()
             worker.wait(_FAREWELL_S)
             self._end(number)
-            if self._alive:
-                begin_turn(self._family())
-            else:
-                end_turns()
+            self._take_turn()
 
     def stop(self) -> None:
         """
@@ -212,8 +208,6 @@ class Pool:
         """
         for worker in self._alive.values():
             worker.dismiss()
-        if self._alive:
-            end_turns()
         until = time.monotonic() + _FAREWELL_S
         try:
             for worker in self._alive.values():
@@ -226,8 +220,17 @@ class Pool:
         """
         End all workers at once.
         """
-        for number in list(self._alive):
-            self._end(number)
+        if self._alive:
+            for number in list(self._alive):
+                self._end(number)
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        # Idle contexts on the card that are the run's own are not foreign, while there are any.
+        if self._alive:
+            begin_turn(self._family())
+        else:
+            end_turns()
 
     def _start_together(self, numbers: Sequence[int], waiting: Callable[[], None]) -> None:
         for number in numbers:

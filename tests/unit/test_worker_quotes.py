@@ -4,6 +4,7 @@ How fresh processes start, and what is quoted of one that failed.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,22 @@ def test_an_interrupt_while_processes_say_farewell_ends_them_at_once(monkeypatch
     pool.stop()
 
     assert [2, 3] == killed
+    assert {FAMILY, TURN}.isdisjoint(os.environ)
+
+
+def test_processes_that_all_fail_to_start_leave_no_family_behind(monkeypatch):
+    def missing(number: int, launch: Launch) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setenv(FAMILY, "")
+    monkeypatch.setenv(TURN, "")
+    monkeypatch.setattr(workers, "_Worker", missing)
+    pool = Pool(lambda number: Launch((), (), "", (), {}), 1.0)
+
+    pool.start([2, 3], lambda: None)
+    pool.stop()
+
+    assert {FAMILY, TURN}.isdisjoint(os.environ)
 
 
 @pytest.mark.parametrize(
