@@ -3,7 +3,9 @@ Write what attention_table.py measured as Markdown: every figure comes from its 
 
     python benchmarks/attention_report.py FILE [FILE ...] > docs/attention-table.md
 
-Where several files have a slice, the last one's counts.
+Where several files have a slice, the last one's counts. What has changed since a slice was measured
+is its "since" in the JSON, written by hand: it stands under the title, and goes with the slice when
+that is measured again.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ def table(document: Document) -> Iterator[str]:
     """One slice: its lines, then what they come to."""
     yield f"## {TITLES[document['slice']]}"
     yield ""
+    if "since" in document:
+        yield from (document["since"], "")
     yield HEAD
     yield RULE
     yield from (row(line) for line in document["lines"])
@@ -99,7 +103,8 @@ def report(documents: list[Document]) -> str:
     lines += ["`benchmarks/attention_table.py`. Ratios are the other's time over ours, with 95 %"]
     lines += ["intervals over rounds; a `?` means that the interval holds the limit. Floor: the"]
     lines += ["least time by the resource in brackets, over ours. A mean's interval takes its"]
-    lines += ["lines for independent.", ""]
+    lines += ["lines for independent. Where kernels have changed since a slice was measured, its"]
+    lines += ["first words say which.", ""]
     for machine in sorted(machines):
         named = json.loads(machine)
         lines.append(f"* {', '.join(f'{key} {named[key]}' for key in sorted(named))}")

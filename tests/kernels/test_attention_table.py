@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -104,6 +105,36 @@ def test_the_report_takes_every_figure_from_the_measurement(monkeypatch, tmp_pat
     mean = "Geometric mean 1.200 [1.104, 1.305] (must 1.25: MISSED?), least 1.200. Missed: nothing."
     assert mean in text
     assert "Not measured: ValueError: no" in text
+
+
+def test_what_changed_since_a_slice_was_measured_stands_under_its_title_until_it_is_measured_again(
+    tmp_path,
+):
+    import attention_report
+    import attention_table
+
+    file = tmp_path / "table.json"
+    measured = {"slice": "causal", "lines": [], "summary": None, "failed": []}
+    told = measured | {"since": "The mask has changed since."}
+
+    assert list(attention_report.table(told))[:3] == [
+        f"## {attention_report.TITLES['causal']}", "", "The mask has changed since."
+    ]  # fmt: skip
+
+    attention_table.add(file, told)
+    attention_table.add(file, measured)
+    (document,) = json.loads(file.read_text(encoding="utf-8")).values()
+    assert "The mask has changed since." not in attention_report.table(document)
+
+
+def test_the_table_that_is_shown_is_the_report_of_the_figures_beside_it():
+    import attention_report
+
+    docs = Path(__file__).parents[2] / "docs"
+    slices = json.loads((docs / "data" / "attention_table.json").read_text(encoding="utf-8"))
+
+    shown = (docs / "attention-table.md").read_text(encoding="utf-8")
+    assert attention_report.report(list(slices.values())) == shown
 
 
 def test_to_ask_the_report_for_help_is_no_mistake(monkeypatch, capsys):
