@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from .autograd_notes import refuse_tangents
-from .reference import accumulation_dtype, attention_reference
+from .reference import accumulation_dtype, attention_reference, without_autocast
 
 # Scores that the backward pass holds at once, in elements: 256 MB in fp32, and a few copies.
 MAX_CHUNK_SCORES = 2**26
@@ -76,7 +76,12 @@ def _forward_fake(q: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]
 # --- backward ------------------------------------------------------------------------------------
 
 
-def _backward(
+def _backward(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    with without_autocast(arguments[0].device):
+        return _gradients(*arguments)
+
+
+def _gradients(
     grad_out: torch.Tensor,
     grad_lse: torch.Tensor | None,
     q: torch.Tensor,

@@ -7,6 +7,7 @@ It forms the whole score matrix, so it needs memory in seqlen_q * seqlen_k. It i
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -47,6 +48,21 @@ def accumulation_dtype(tensor: torch.Tensor) -> torch.dtype:
         tensor: Of any floating dtype.
     """
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """
+    Return a context in which products keep their operands' dtype, whatever `torch.autocast` says.
+
+    It would round scores to 16 bits: probabilities recomputed from a float32 log-sum-exp then are
+    too large by any factor.
+
+    Args:
+        device: Where the products are computed.
+    """
+    if device.type not in ("cpu", "cuda"):
+        return nullcontext()  # such as meta: there is nothing to round
+    return torch.autocast(device.type, enabled=False)
 
 
 def attention_reference(
@@ -91,7 +107,8 @@ def attention_reference(
     if seqlen_k == 0:
         return torch.zeros_like(q), q.new_full(q.shape[:3], -math.inf)
 
-    scores = torch.matmul(q, k.transpose(-1, -2)) * scale
+    with without_autocast(q.device):
+        scores = torch.matmul(q, k.transpose(-1, -2)) * scale
     if causal:
         if causal_offset is None:
             causal_offset = causal_offset_for(seqlen_q, seqlen_k, causal_alignment)
@@ -102,6 +119,7 @@ def attention_reference(
     row_max = row_max.masked_fill(row_max == -math.inf, 0.0)  # -inf - -inf would be NaN
     p = torch.exp(scores - row_max)
     denominator = p.sum(dim=-1, keepdim=True)
-    out = torch.matmul(p, v) / denominator.masked_fill(denominator == 0.0, 1.0)
+    with without_autocast(q.device):
+        out = torch.matmul(p, v) / denominator.masked_fill(denominator == 0.0, 1.0)
     lse = (row_max + torch.log(denominator)).squeeze(-1)
     return out, lse

@@ -139,6 +139,21 @@ def test_they_agree_with_torch(q_shape, k_shape, causal, dtype, device: str) -> 
         assert (mine - truth).norm() <= 2 * (peer - truth).norm() + rounding
 
 
+@pytest.mark.parametrize("rounded", [torch.float16, torch.bfloat16])
+def test_a_backward_pass_under_autocast_is_the_same(device: str, rounded: torch.dtype) -> None:
+    """Scores of 16 bits against a log-sum-exp of 32 made gradients too large by any factor."""
+    q, k, v = draw(*[(1, 2, 33, 16)] * 3, dtype=torch.float16, device=device)
+    out = attention(q, k, v, scale=20.0)
+    assert isinstance(out, torch.Tensor)
+    expected = torch.autograd.grad(out, (q, k, v), torch.ones_like(out), retain_graph=True)
+
+    with torch.autocast(device, rounded):
+        grads = torch.autograd.grad(out, (q, k, v), torch.ones_like(out))
+
+    for got, wanted in zip(grads, expected, strict=True):
+        assert torch.equal(got, wanted)
+
+
 def test_a_second_derivative_is_refused() -> None:
     q, k, v = draw((1, 1, 3, 4), (1, 1, 3, 4), (1, 1, 3, 4), dtype=torch.float64)
     (first,) = torch.autograd.grad(attention(q, k, v).sum(), q, create_graph=True)

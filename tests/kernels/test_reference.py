@@ -98,3 +98,14 @@ def test_the_reference_has_gradients_even_with_fully_masked_rows():
 def test_an_unknown_alignment_is_refused_by_name():
     with pytest.raises(ValueError, match="'top-left' or 'bottom-right', got 'left'"):
         causal_offset_for(3, 4, "left")
+
+
+def test_autocast_rounds_nothing_inside():
+    q, k, v = (tensor.float() for tensor in _inputs())
+    expected, expected_lse = attention_reference(q, k, v)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        out, lse = attention_reference(q, k, v)
+
+    assert torch.equal(out, expected)
+    assert torch.equal(lse, expected_lse)
