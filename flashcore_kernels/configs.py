@@ -4,8 +4,8 @@ Which kernel and tile a shape gets. Nothing is tuned at call time: every row nam
 Run 2 for the plain and solo kernels, run 3 for ws; runs 4 and 5 for calls of few tiles, lone causal
 calls, and causal ones of 1024 keys and more at headdim 64: H100 80GB HBM3, fp16, device time per
 call in a paced CUDA graph over rotating inputs, 8 heads of 64 (32 heads from S = 1024 on; 16 heads
-of 128), against the best SDPA backend of the same run; bf16 takes the same rows. docs/attention.md
-has the commands and the losers.
+of 128), against the best SDPA backend of the same run; bf16 takes the same rows. Causal figures of
+runs 2 and 3 are of an older mask. docs/attention.md has the commands and the losers.
 To override a row after a new measurement, change its one line.
 """
 
