@@ -19,6 +19,7 @@ from pytest_kernelperf.ledger import Ledger
 from pytest_kernelperf.measure.watchdog import install as install_watchdog
 from pytest_kernelperf.model import Case, Plan, Verdict
 from pytest_kernelperf.outcome import Outcome, fails, pack, unpack
+from pytest_kernelperf.processes.workers import launch_of
 from pytest_kernelperf.progress import ProgressLine
 from pytest_kernelperf.pytest_reports import (
     excuse_of,
@@ -44,7 +45,6 @@ from pytest_kernelperf.stash import (
     outcome_of,
     room_of,
 )
-from pytest_kernelperf.workers import launch_of
 
 #: Where a worker of pytest-xdist tells the controller which tests it was given.
 _WORKER_KEY = "kernelperf"

@@ -9,17 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_kernelperf.budget import Budget
-from pytest_kernelperf.escalation import Escalation, Workers
+from pytest_kernelperf.against.other_side import OtherSide
+from pytest_kernelperf.against.paired_run import Demand, PairedRun
+from pytest_kernelperf.against.revision import find_revision
 from pytest_kernelperf.model import Against, Case, Plan, Recorded
-from pytest_kernelperf.other_side import OtherSide
-from pytest_kernelperf.paired_run import Demand, PairedRun
-from pytest_kernelperf.revision import find_revision
+from pytest_kernelperf.processes.budget import Budget
+from pytest_kernelperf.processes.escalation import Escalation, Workers
+from pytest_kernelperf.processes.sources import read_sources
+from pytest_kernelperf.processes.sweep import Sweep
+from pytest_kernelperf.processes.workers import Launch, Pool
 from pytest_kernelperf.settings import Settings
-from pytest_kernelperf.sources import read_sources
 from pytest_kernelperf.stash import WORKERS
-from pytest_kernelperf.sweep import Sweep
-from pytest_kernelperf.workers import Launch, Pool
 
 
 class Settling:

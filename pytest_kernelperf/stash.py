@@ -11,12 +11,12 @@ from typing import Protocol
 import pytest
 
 from pytest_kernelperf.bench import Place, Room
-from pytest_kernelperf.escalation import Workers
 from pytest_kernelperf.fixture import KernelPerf
 from pytest_kernelperf.gpuless import GpulessBench
 from pytest_kernelperf.model import Case, Plan
 from pytest_kernelperf.options import MARKER, Options
 from pytest_kernelperf.outcome import Outcome
+from pytest_kernelperf.processes.escalation import Workers
 
 
 @dataclass

@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelperf.escalation import Answer, Request
 from pytest_kernelperf.measure.neighbours import begin_turn
 from pytest_kernelperf.model import Case, Plan
 from pytest_kernelperf.outcome import unpack
-from pytest_kernelperf.relocation import Relocation, moved_arguments
-from pytest_kernelperf.sources import edited, read_sources
+from pytest_kernelperf.processes.escalation import Answer, Request
+from pytest_kernelperf.processes.relocation import Relocation, moved_arguments
+from pytest_kernelperf.processes.sources import edited, read_sources
+from pytest_kernelperf.processes.workers import Collected, Launch, gist
 from pytest_kernelperf.stash import SERVING, is_measured, room_of
-from pytest_kernelperf.workers import Collected, Launch, gist
 
 #: pytest's and common plugins' options, by the name of their value, and what turns them off.
 _QUIET: Mapping[str, object] = {

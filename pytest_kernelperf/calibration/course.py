@@ -20,10 +20,10 @@ from pytest_kernelperf.calibration.order import VARIABLE, Order
 from pytest_kernelperf.errors import KernelPerfError
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import Recorded, UpdateMode
+from pytest_kernelperf.processes.workers import AT_ONCE
 from pytest_kernelperf.provenance import read_code_state
 from pytest_kernelperf.store.runs import Run, read_run
 from pytest_kernelperf.units import counted
-from pytest_kernelperf.workers import AT_ONCE
 
 BUILTIN = Path(__file__).parent / "builtin"
 _BUILTIN_TESTS = BUILTIN / "kernels_of_all_kinds.py"

@@ -16,7 +16,6 @@ from types import SimpleNamespace
 
 from _pytest.runner import runtestprotocol
 
-from pytest_kernelperf.escalation import Answer
 from pytest_kernelperf.measure import CallShape, Job
 from pytest_kernelperf.model import (
     Environment,
@@ -30,6 +29,7 @@ from pytest_kernelperf.model import (
     Recorded,
     Round,
 )
+from pytest_kernelperf.processes.escalation import Answer
 from pytest_kernelperf.worker import answer_of
 
 PLAN = Plan(calls_per_sample=4, burst=4, gap_us=2000.0, samples=20, rounds=5, input_sets=2)

@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 from git_project import CONFTEST, Repository, with_submodule
 
+from pytest_kernelperf.against.paired_run import _checked
+from pytest_kernelperf.against.revision import find_revision
 from pytest_kernelperf.errors import RevisionError
-from pytest_kernelperf.paired_run import _checked
-from pytest_kernelperf.revision import find_revision
 
 
 def refused(repository: Repository, revision: str, *messages: str) -> None:

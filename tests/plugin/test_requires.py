@@ -100,7 +100,9 @@ def test_a_compute_capability_is_a_least_one(monkeypatch, requires, capability, 
 @pytest.mark.usefixtures("no_cuda")
 def test_no_other_process_is_asked_for_what_this_machine_lacks(project, monkeypatch):
     asked = []
-    monkeypatch.setattr("pytest_kernelperf.sweep.Sweep.run", lambda _, tests: asked.extend(tests))
+    monkeypatch.setattr(
+        "pytest_kernelperf.processes.sweep.Sweep.run", lambda _, tests: asked.extend(tests)
+    )
     project.write(TESTS)
     project.script(device="cpu")
 

@@ -147,7 +147,7 @@ def test_what_measures_nothing_or_against_a_revision_does_not_begin_with_it(
     project, monkeypatch, words
 ):
     begun = []
-    monkeypatch.setattr("pytest_kernelperf.sweep.Sweep.run", lambda *_: begun.append(1))
+    monkeypatch.setattr("pytest_kernelperf.processes.sweep.Sweep.run", lambda *_: begun.append(1))
     project.write()
 
     project.run("--kernelperf", "--kernelperf-processes", "3", *words)

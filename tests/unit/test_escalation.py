@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_kernelperf.budget import Budget
-from pytest_kernelperf.escalation import Answer, Escalation, Request, joined
 from pytest_kernelperf.model import Checks, Problem, Recorded, Status, Verdict
+from pytest_kernelperf.processes.budget import Budget
+from pytest_kernelperf.processes.escalation import Answer, Escalation, Request, joined
 
 
 class FakeWorkers:

@@ -45,23 +45,11 @@ ALLOWED["failures"] = {"model", "outcome", "settings"}
 ALLOWED["storing"] = ALLOWED["bench"] | {"bench", "failures", "outcome"}
 ALLOWED["ledger"] = ALLOWED["storing"] | {"report", "storing"}
 ALLOWED["progress"] = set()
-ALLOWED["budget"] = set()
-ALLOWED["escalation"] = {"errors", "model", "analysis", "budget"}
-ALLOWED["sweep"] = ALLOWED["escalation"] | {"escalation"}
-ALLOWED["relocation"] = set()
-ALLOWED["sources"] = set()
-ALLOWED["revision"] = {"errors"}
 ALLOWED["command_line"] = {"errors"}
-ALLOWED["workers"] = ALLOWED["escalation"] | {
-    *("command_line", "escalation", "measure", "relocation")
-}
-ALLOWED["requirements"] = {"store"}
-ALLOWED["other_side"] = {"errors", "relocation", "requirements", "revision", "workers"}
-ALLOWED["paired_run"] = ALLOWED["workers"] | {"units", "revision", "workers", "other_side"}
-ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "escalation", "outcome"}
-ALLOWED["settling"] = ALLOWED["stash"] | {
-    *("stash", "budget", "workers", "revision", "other_side", "paired_run", "sources", "sweep"),
-}
+ALLOWED["processes"] = {"errors", "model", "analysis", "command_line", "measure"}
+ALLOWED["against"] = ALLOWED["processes"] | {"processes", "store", "units"}
+ALLOWED["stash"] = ALLOWED["fixture"] | {"fixture", "outcome", "processes"}
+ALLOWED["settling"] = ALLOWED["stash"] | {"against", "stash"}
 ALLOWED["requires"] = set()
 ALLOWED["reruns"] = set()
 ALLOWED["pytest_reports"] = {"errors"}
@@ -78,12 +66,9 @@ ALLOWED["session"] = ALLOWED["stash"] | {
         "requires",
         "reruns",
         "settling",
-        "workers",
     ),
 }
-ALLOWED["worker"] = ALLOWED["stash"] | {
-    *("stash", "outcome", "report", "workers", "relocation", "sources")
-}
+ALLOWED["worker"] = ALLOWED["stash"] | {"report", "stash"}
 ALLOWED["plugin"] = ALLOWED["session"] | {"command_line", "session"}
 ALLOWED["calibration"] = ALLOWED["session"] | {"session"}
 ALLOWED["side_by_side"] = ALLOWED["gate"]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelperf.other_side import relocated
-from pytest_kernelperf.relocation import Relocation, moved_arguments
-from pytest_kernelperf.workers import Launch
+from pytest_kernelperf.against.other_side import relocated
+from pytest_kernelperf.processes.relocation import Relocation, moved_arguments
+from pytest_kernelperf.processes.workers import Launch
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_kernelperf.escalation import Answer
+from pytest_kernelperf.processes.escalation import Answer
+from pytest_kernelperf.processes.workers import Launch
 from pytest_kernelperf.settings import Settings
 from pytest_kernelperf.settling import Settling
 from pytest_kernelperf.stash import WORKERS
-from pytest_kernelperf.workers import Launch
 
 LAUNCH = Launch((), (), "", (), {})
 

@@ -10,10 +10,10 @@ from itertools import count
 
 import pytest
 
-from pytest_kernelperf.budget import Budget
-from pytest_kernelperf.escalation import Answer, Request
 from pytest_kernelperf.model import Problem, Recorded
-from pytest_kernelperf.sweep import Sweep, shuffled
+from pytest_kernelperf.processes.budget import Budget
+from pytest_kernelperf.processes.escalation import Answer, Request
+from pytest_kernelperf.processes.sweep import Sweep, shuffled
 
 LOST = Answer(failure="worker 2 was lost", is_lost=True)
 TESTS = ("test_x.py::test_a", "test_x.py::test_b", "test_x.py::test_c")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelperf import workers
-from pytest_kernelperf.escalation import Request
 from pytest_kernelperf.measure.neighbours import FAMILY, TURN
-from pytest_kernelperf.workers import Collected, Launch, Pool, gist
+from pytest_kernelperf.processes import workers
+from pytest_kernelperf.processes.escalation import Request
+from pytest_kernelperf.processes.workers import Collected, Launch, Pool, gist
 
 
 def test_a_process_that_the_system_refuses_costs_itself_and_not_the_test(tmp_path: Path):

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pytest_kernelperf.against.revision import Checkout, Revision, plain_environ
 from pytest_kernelperf.errors import RevisionError
-from pytest_kernelperf.relocation import Relocation
-from pytest_kernelperf.revision import Checkout, Revision, plain_environ
-from pytest_kernelperf.workers import Launch
+from pytest_kernelperf.processes.relocation import Relocation
+from pytest_kernelperf.processes.workers import Launch
 
 _STEP_S = 0.25
 #: How much of a failed build is quoted.
@@ -73,7 +73,7 @@ class OtherSide:
 
         One that the working tree lives without, too, whatever it declares, is its owner's business.
         """
-        from pytest_kernelperf.requirements import lacking
+        from pytest_kernelperf.against.dependencies import lacking
 
         there, here = lacking(folder), lacking(self.rootdir)
         missing = sorted(lack for name, lack in there.items() if name not in here)

@@ -26,9 +26,9 @@ from typing import IO, Any
 import pytest
 
 from pytest_kernelperf.command_line import joined
-from pytest_kernelperf.escalation import Answer, Request
 from pytest_kernelperf.measure.neighbours import begin_turn, end_turns
-from pytest_kernelperf.relocation import Relocation
+from pytest_kernelperf.processes.escalation import Answer, Request
+from pytest_kernelperf.processes.relocation import Relocation
 
 #: Processes that start together: while they import, they share the cores.
 AT_ONCE = max(1, min(6, (os.cpu_count() or 1) // 2))
@@ -49,7 +49,7 @@ _PROGRESS = re.compile(r"collected \d+ items?\b.*|\S+\.py(?: +[.FEsxX]*)?(?: *\[
 _TELLING = ("kernelperf: ", "E  ", "ERROR", "Fatal Python error")
 
 #: Where this very plugin lies, which a path of another checkout may not lead to.
-_HOME = str(Path(__file__).resolve().parents[1])
+_HOME = str(Path(__file__).resolve().parents[2])
 #: Not pytest's own: no plugin may take a worker for another kind of run.
 _BOOT = (
     "import sys; sys.path[:] = [{home!r}, *{path!r}]\n"

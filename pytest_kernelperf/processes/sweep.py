@@ -7,9 +7,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from pytest_kernelperf.budget import Budget
-from pytest_kernelperf.escalation import Answer, Request, Workers, joined, noted
 from pytest_kernelperf.model import Case, Plan, Recorded
+from pytest_kernelperf.processes.budget import Budget
+from pytest_kernelperf.processes.escalation import Answer, Request, Workers, joined, noted
 
 
 class Sweep:

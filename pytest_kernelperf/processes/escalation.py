@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pytest_kernelperf.budget import Budget
 from pytest_kernelperf.model import Case, Checks, Measurement, Plan, Process, Recorded
+from pytest_kernelperf.processes.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_kernelperf.requirements import lacking
+from pytest_kernelperf.against.dependencies import lacking
 
 
 def declare(folder: Path, *requirements: str) -> Path:

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from pytest_kernelperf.budget import Budget
+from pytest_kernelperf.against.other_side import OtherSide
+from pytest_kernelperf.against.revision import Revision
 from pytest_kernelperf.errors import RevisionError
-from pytest_kernelperf.escalation import Answer, Request, noted, with_notes
 from pytest_kernelperf.model import Against, Measurement, Recorded, Status
-from pytest_kernelperf.other_side import OtherSide
-from pytest_kernelperf.revision import Revision
+from pytest_kernelperf.processes.budget import Budget
+from pytest_kernelperf.processes.escalation import Answer, Request, noted, with_notes
+from pytest_kernelperf.processes.workers import Collected, Launch, Pool
 from pytest_kernelperf.units import listed
-from pytest_kernelperf.workers import Collected, Launch, Pool
 
 #: Pairs of processes after which the data are looked at.
 LOOKS = (3, 5)

@@ -1,0 +1,3 @@
+"""
+The working tree compared with a git revision: its checkout, its processes, their pairs.
+"""
