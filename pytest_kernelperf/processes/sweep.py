@@ -10,6 +10,10 @@ from collections.abc import Callable, Sequence
 from pytest_kernelperf.model import Case, Plan, Recorded
 from pytest_kernelperf.processes.budget import Budget
 from pytest_kernelperf.processes.escalation import Answer, Request, Workers, joined, noted
+from pytest_kernelperf.units import listed
+
+#: So many processes may be lost in a test: one that hangs or crashes would end each of them.
+_MOST_LOST = 2
 
 
 class Sweep:
@@ -77,10 +81,14 @@ class Sweep:
             if _has_problem(found):
                 return found
             found = joined(found, answer, number)
-        # One whose kernel is wrong was not asked of the rest.
         done = len(self._answers[nodeid])
-        is_cut_short = done < len(self._numbers) and not _has_problem(found)
-        return noted(found, self._budget.note(str(1 + done))) if is_cut_short else found
+        # One whose kernel is wrong was not asked of the rest.
+        if done == len(self._numbers) or _has_problem(found):
+            return found
+        if self._is_wanted(nodeid):
+            return noted(found, self._budget.note(str(1 + done)))
+        rest = listed([str(number) for number in self._numbers[done:]])
+        return noted(found, f"not asked of process {rest}: two others were lost in this test")
 
     def _go_through(self, number: int, tests: Sequence[str]) -> None:
         try:
@@ -94,10 +102,12 @@ class Sweep:
             self._workers.retire(number)
 
     def _is_wanted(self, nodeid: str) -> bool:
-        answers = self._answers.get(nodeid)
-        if answers is None:
+        if nodeid not in self:
             return False
-        return not any(_has_problem(answer.recorded) for _, answer in answers)
+        answers = [answer for _, answer in self._answers[nodeid]]
+        if sum(answer.is_lost for answer in answers) == _MOST_LOST:
+            return False
+        return not any(_has_problem(answer.recorded) for answer in answers)
 
     def _ask(self, number: int, nodeid: str) -> None:
         request, waiting = self._requests[nodeid], self._waiting(number, nodeid)

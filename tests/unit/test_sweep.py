@@ -161,6 +161,20 @@ def test_a_process_that_brings_nothing_is_noted(workers):
     assert found[0].measurement.notes == ("process 2 is missing: worker 2 was lost",)
 
 
+def test_a_test_that_ends_two_processes_is_not_asked_of_the_rest(workers):
+    workers.answers |= {(number, TESTS[1]): LOST for number in (2, 3, 4, 5)}
+
+    sweep = swept(workers, 5)
+    (found,) = sweep.complete(TESTS[1], [of_run(workers, TESTS[1])])
+
+    assert [3, 3, 2, 2] == [len(workers.order(number)) for number in (2, 3, 4, 5)]
+    assert found.measurement.notes == (
+        "process 2 is missing: worker 2 was lost",
+        "process 3 is missing: worker 2 was lost",
+        "not asked of process 4, 5: two others were lost in this test",
+    )
+
+
 def test_what_measured_nothing_in_the_first_process_is_left_to_the_run(workers):
     workers.answers[2, TESTS[1]] = Answer(failure="the test measured nothing there")
 
