@@ -21,7 +21,7 @@ import pytest
 from pytest_kernelperf.measure.neighbours import begin_turn
 from pytest_kernelperf.model import Case, Plan
 from pytest_kernelperf.outcome import unpack
-from pytest_kernelperf.processes.escalation import Answer, Request
+from pytest_kernelperf.processes.escalation import Answer, Request, has_problem
 from pytest_kernelperf.processes.relocation import Relocation, moved_arguments
 from pytest_kernelperf.processes.sources import edited, read_sources
 from pytest_kernelperf.processes.workers import Collected, Launch, gist
@@ -225,7 +225,7 @@ def answer_of(reports: list[pytest.TestReport]) -> Answer:
     """
     packed = [report.kernelperf for report in reports if hasattr(report, "kernelperf")]
     recorded = unpack(packed[-1]).recorded if packed else ()
-    if any(one.measurement.problem for one in recorded):
+    if has_problem(recorded):
         return Answer(recorded)
     for report in reports:
         if report.when != "teardown" and not report.passed:

@@ -143,7 +143,7 @@ class Escalation:
     def _wanted(self, recorded: Sequence[Recorded], asked: int) -> int:
         from pytest_kernelperf.analysis import wants_more
 
-        if any(one.measurement.problem for one in recorded):
+        if has_problem(recorded):
             return asked
         if self._processes is not None:
             return self._processes
@@ -161,9 +161,16 @@ class Escalation:
         for number in numbers:
             answer = self._workers.measure(number, request, waiting(number))
             recorded = joined(recorded, answer, number)
-            if any(one.measurement.problem for one in recorded):
+            if has_problem(recorded):
                 break
         return recorded
+
+
+def has_problem(recorded: Iterable[Recorded]) -> bool:
+    """
+    Return whether a kernel of a test is wrong, in whichever process that showed.
+    """
+    return any(one.measurement.problem for one in recorded)
 
 
 def joined(recorded: Iterable[Recorded], answer: Answer, number: int) -> tuple[Recorded, ...]:

@@ -9,7 +9,14 @@ from collections.abc import Callable, Sequence
 
 from pytest_kernelperf.model import Case, Plan, Recorded
 from pytest_kernelperf.processes.budget import Budget
-from pytest_kernelperf.processes.escalation import Answer, Request, Workers, joined, noted
+from pytest_kernelperf.processes.escalation import (
+    Answer,
+    Request,
+    Workers,
+    has_problem,
+    joined,
+    noted,
+)
 from pytest_kernelperf.units import listed
 
 #: So many processes may be lost in a test: one that hangs or crashes would end each of them.
@@ -78,12 +85,12 @@ class Sweep:
         """
         found = tuple(recorded)
         for number, answer in self._answers[nodeid]:
-            if _has_problem(found):
+            if has_problem(found):
                 return found
             found = joined(found, answer, number)
         done = len(self._answers[nodeid])
         # One whose kernel is wrong was not asked of the rest.
-        if done == len(self._numbers) or _has_problem(found):
+        if done == len(self._numbers) or has_problem(found):
             return found
         if self._is_wanted(nodeid):
             return noted(found, self._budget.note(str(1 + done)))
@@ -107,7 +114,7 @@ class Sweep:
         answers = [answer for _, answer in self._answers[nodeid]]
         if sum(answer.is_lost for answer in answers) == _MOST_LOST:
             return False
-        return not any(_has_problem(answer.recorded) for answer in answers)
+        return not any(has_problem(answer.recorded) for answer in answers)
 
     def _ask(self, number: int, nodeid: str) -> None:
         request, waiting = self._requests[nodeid], self._waiting(number, nodeid)
@@ -119,7 +126,7 @@ class Sweep:
             del self._answers[nodeid]
             return
         self._answers[nodeid].append((number, answer))
-        if answer.recorded and not _has_problem(answer.recorded):
+        if answer.recorded and not has_problem(answer.recorded):
             self._requests[nodeid] = request.planned(answer.recorded)
             self._plans.update(self._requests[nodeid].plans)
 
@@ -133,7 +140,3 @@ def shuffled(tests: Sequence[str], number: int) -> list[str]:
     Return tests in the order of one process: another for each, the same in every run.
     """
     return random.Random(number).sample(tests, len(tests))
-
-
-def _has_problem(recorded: Sequence[Recorded]) -> bool:
-    return any(one.measurement.problem for one in recorded)
