@@ -327,8 +327,7 @@ def _options() -> list[str]:
 
 
 def _is_usable(recorded: Recorded) -> bool:
-    measurement = recorded.measurement
-    return recorded.body_passed and measurement.problem is None and measurement.has_samples
+    return recorded.body_passed and recorded.measurement.is_usable
 
 
 def _unjudged(recorded: Recorded) -> Recorded:

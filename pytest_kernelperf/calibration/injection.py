@@ -82,7 +82,7 @@ class InjectingRoom:
         """
         output, measurements = self._room.measure(subject, jobs, progress=progress)
         for measurement in measurements:
-            if measurement.problem is None and measurement.has_samples:
+            if measurement.is_usable:
                 if self._order.sizes:
                     self._dial(subject, measurement)
                 else:
@@ -167,7 +167,7 @@ class InjectingRoom:
             _, taken = self._room.measure(slowed, [job], progress=_ignore)
         except KernelPerfError:
             return  # One trial less; the record shows how many there were.
-        yield from (each for each in taken if each.problem is None and each.has_samples)
+        yield from (each for each in taken if each.is_usable)
 
     def _opened(self) -> RunWriter:
         if self._writer is None:

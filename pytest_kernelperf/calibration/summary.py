@@ -127,7 +127,7 @@ def _process(unslowed: Run, slowed: Run | None) -> _Process:
     passed = [each for each in unslowed.recorded if each.body_passed]
     measured = [each.measurement for each in slowed.recorded] if slowed else []
     return _Process(
-        {case_key(each.measurement): each for each in passed if _has_times(each.measurement)},
+        {case_key(each.measurement): each for each in passed if each.measurement.is_usable},
         {case_key(each): each for each in measured},
     )
 
@@ -169,7 +169,3 @@ def _series(key: str, taken: Sequence[_Process], dialled: CaseDiallings) -> Seri
         slowed.append(Slowed(dialling.size, dialling.way, dialling.measured, measurements))
     limits: Limits = recorded[0].limits
     return Series(limits, tuple(each.measurement for each in recorded), tuple(slowed))
-
-
-def _has_times(measurement: Measurement) -> bool:
-    return measurement.problem is None and measurement.has_samples

@@ -165,6 +165,13 @@ class Measurement:
         return any(each.has_samples for each in self.processes)
 
     @property
+    def is_usable(self) -> bool:
+        """
+        Whether it has times, and they mean something.
+        """
+        return self.problem is None and self.has_samples
+
+    @property
     def times_us(self) -> tuple[float, ...]:
         """
         All kept samples, in the order taken.
