@@ -213,7 +213,7 @@ class MeasuringRun:
             except RevisionError as error:
                 pytest.exit(str(error), returncode=2)
             if not self.served:
-                self._settling.sweep([one.nodeid for one in session.items if self._is_timed(one)])
+                self._settling.sweep(one.nodeid for one in session.items if self._is_timed(one))
         return (yield)
 
     @pytest.hookimpl(optionalhook=True)

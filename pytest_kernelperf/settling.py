@@ -4,7 +4,7 @@ Has a test measured by other processes than this one: fresh ones, or pairs again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -92,17 +92,20 @@ class Settling:
         """
         return self._paired.prepare(selected) if self._paired is not None else []
 
-    def sweep(self, tests: Sequence[str]) -> None:
+    def sweep(self, tests: Iterable[str]) -> None:
         """
         Have fresh processes measure before the first test, if their number is known by then.
 
         Args:
-            tests: Node ids of the tests that can be measured here.
+            tests: Node ids of the tests that can be measured here; looked at only if they are
+                needed, since to tell them can take loading torch.
         """
         processes = self._settings.processes or 1
-        if self._paired is None and processes > 1 and tests:
+        if self._paired is not None or processes == 1:
+            return
+        if asked := tuple(tests):
             self._sweep = Sweep(self._workers(), self._budget, processes, self._progress)
-            self._sweep.run(tests)
+            self._sweep.run(asked)
 
     def plan(self, case: Case) -> Plan | None:
         """

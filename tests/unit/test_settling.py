@@ -47,3 +47,13 @@ def test_memory_stays_where_no_other_process_measures_after_a_test(make):
 
     assert [settle("test_x.py::test_x"), given_back] == [2, []]
     assert [settle("test_x.py::test_late"), given_back] == [2, ["test_x.py::test_late"]]
+
+
+def test_what_can_be_measured_here_is_not_asked_where_no_process_measures_first():
+    def tests():
+        raise AssertionError
+        yield
+
+    config = SimpleNamespace(stash=pytest.Stash())
+
+    Settling(config, Settings(), LAUNCH, lambda text: None).sweep(tests())
