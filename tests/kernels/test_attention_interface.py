@@ -80,7 +80,11 @@ def _bad(**changes):
         ({"k": torch.zeros(2, 2, 9, 64)}, TypeError, "k has another dtype than q"),
         ({"v": torch.zeros(2, 2, 8, 64).half()}, ValueError, "v has another shape than k"),
         ({"scale": math.nan}, ValueError, "scale is out of range"),
-        ({"scale": -2e38}, ValueError, "scale is out of range: expected at most 1e.38"),
+        (
+            {"scale": -2e38},
+            ValueError,
+            "scale is out of range: expected at most 1e.38 in magnitude",
+        ),
         ({"scale": 10**400}, ValueError, "scale is out of range"),
         ({"scale": "1"}, TypeError, "scale is not a number"),
         ({"causal": torch.tensor(True)}, TypeError, "causal is not a bool"),
