@@ -26,6 +26,14 @@ COURSE = """
 """
 
 
+def calls_and_processes(project) -> tuple[int, int]:
+    """
+    Return the calls per sample of the one measurement of a run, and how many processes it has.
+    """
+    (one,) = project.read_run().recorded
+    return one.measurement.plan.calls_per_sample, len(one.measurement.processes)
+
+
 def test_each_process_goes_through_all_tests_and_ends_before_the_next(project_with_workers):
     project = project_with_workers
     project.write(COURSE)
@@ -49,9 +57,7 @@ def test_the_run_measures_by_the_plan_of_the_first_fresh_process(project):
 
     project.run(*THREE)
 
-    (one,) = project.read_run().recorded
-    assert one.measurement.plan.calls_per_sample == 7
-    assert len(one.measurement.processes) == 3
+    assert (7, 3) == calls_and_processes(project)
 
 
 def test_a_stored_plan_holds_for_all_processes(project):
@@ -61,9 +67,7 @@ def test_a_stored_plan_holds_for_all_processes(project):
 
     project.run(*THREE)
 
-    (one,) = project.read_run().recorded
-    assert one.measurement.plan.calls_per_sample == 4
-    assert len(one.measurement.processes) == 3
+    assert (4, 3) == calls_and_processes(project)
 
 
 def test_a_slow_verdict_is_still_the_tests_own_and_ends_a_run_under_x(project):

@@ -8,7 +8,6 @@ import sys
 import tarfile
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,12 +16,7 @@ from pytest_kernelperf.model import Kernel
 # They import the attention kernels.
 pytest.importorskip("torch")
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def _benchmarks_are_importable(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+pytestmark = pytest.mark.usefixtures("benchmarks")
 
 
 def _row(shape, status="UNCHANGED", **fields):
@@ -274,9 +268,9 @@ def test_sizes_that_are_known_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gate_evidence", "against_evidence", "compare_rates"])
-def test_a_script_tells_its_options_without_a_card(name):
+def test_a_script_tells_its_options_without_a_card(benchmarks, name):
     done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--help"],
+        [sys.executable, str(benchmarks / f"{name}.py"), "--help"],
         capture_output=True,
         text=True,
         check=False,
@@ -388,14 +382,3 @@ def test_the_table_against_a_revision_says_which_kernels_were_identical():
     assert "1 runs of 2, 25.0 s each" == said[0]
     assert "slowed: of 1 1 REGRESSED; 0 with the same machine code on both sides" == said[1]
     assert "identical: of 2 2 UNCHANGED; 2 with the same machine code on both sides" == said[3]
-
-
-def test_the_time_of_a_suites_analysis_is_told_and_held_to_its_budget(capsys, monkeypatch):
-    import analysis_time
-
-    monkeypatch.setattr(sys, "argv", ["analysis_time.py", "--tests", "9", "--budget-s", "1e6"])
-    assert analysis_time.main() == 0
-    assert "27 verdicts on 9 tests: " in capsys.readouterr().out
-
-    monkeypatch.setattr(sys, "argv", ["analysis_time.py", "--tests", "9", "--budget-s", "0"])
-    assert analysis_time.main() == 1

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from functools import cache
-from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -22,7 +22,8 @@ from pytest_kernelperf.calibration.folder import Folder
 from pytest_kernelperf.calibration.summary import gather
 from pytest_kernelperf.model import Measurement, Verdict
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+pytestmark = pytest.mark.usefixtures("benchmarks")
+
 LISTED = json.loads((FOLDER / "cards.json").read_text(encoding="utf-8"))["tails"]
 
 
@@ -31,22 +32,22 @@ def series(kind: str) -> tuple[Series, ...]:
     return tuple(gather(Folder(FOLDER / LISTED[kind])).series)
 
 
-@pytest.fixture(scope="module")
-def verdicts() -> list[Verdict]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        from tail_rates import judged
+@cache
+def told(kind: str) -> tuple[Verdict, ...]:
+    """
+    Return what is said of one kind's processes, against the usual ones.
+    """
+    from tail_rates import judged
 
-        return judged(series("usual"), series("grown"))
+    return tuple(judged(series("usual"), series(kind)))
 
 
 def logs_of(measurements: tuple[Measurement, ...], percentile: float) -> float:
     return fmean(columns(one.processes, (percentile,))[0][0].mean for one in measurements)
 
 
-def statuses(verdicts: list[Verdict], percentile: float) -> dict[str, int]:
-    told = [each.status.value for each in verdicts if each.percentile == percentile]
-    return {status: told.count(status) for status in sorted(set(told))}
+def statuses(kind: str, percentile: float) -> Counter[str]:
+    return Counter(each.status.value for each in told(kind) if each.percentile == percentile)
 
 
 def test_ten_processes_measured_three_kernels_on_the_listed_card() -> None:
@@ -70,25 +71,19 @@ def test_the_tails_grew_by_a_fifth_and_the_middles_did_not() -> None:
         assert 0.19 < p99 < 0.25
 
 
-def test_a_grown_tail_is_regressed_at_p99(verdicts: list[Verdict]) -> None:
+def test_a_grown_tail_is_regressed_at_p99() -> None:
     """
     30 of 30, at least 90.5 % as far as they are independent; 90 % are asked.
     """
-    assert {"REGRESSED": 30} == statuses(verdicts, 99.0)
+    assert {"REGRESSED": 30} == statuses("grown", 99.0)
 
 
-def test_the_middle_of_a_grown_tail_is_not(verdicts: list[Verdict]) -> None:
+def test_the_middle_of_a_grown_tail_is_not() -> None:
     """
     NOT QUITE AS ASKED: 28 of 30 UNCHANGED; two of the wandering matmul's are INCONCLUSIVE.
     """
-    assert {"INCONCLUSIVE": 2, "UNCHANGED": 28} == statuses(verdicts, 50.0)
+    assert {"INCONCLUSIVE": 2, "UNCHANGED": 28} == statuses("grown", 50.0)
 
 
 def test_equal_kernels_are_told_unchanged() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        from tail_rates import judged
-
-        equal = judged(series("usual"), series("usual"))
-
-    assert [{"UNCHANGED": 30}] * 2 == [statuses(equal, percentile) for percentile in (50.0, 99.0)]
+    assert [{"UNCHANGED": 30}] * 2 == [statuses("usual", percentile) for percentile in (50.0, 99.0)]
