@@ -179,7 +179,7 @@ def compile_slice(args: argparse.Namespace) -> None:
             *(q, q, q, torch.empty_like(q), None), **mask, config=config
         )
         try:
-            kernel.warmup(*values, grid=(grid,), **constants, **options)
+            kernel.warmup(*values, grid=grid, **constants, **options)
         except Exception as problem:
             why = f"{config.name} D{headdim}: {type(problem).__name__}: {problem}"
             print(why[:400], file=sys.stderr)

@@ -79,7 +79,7 @@ def in_sections(found: dict[str, Candidate]) -> dict[str, Candidate]:
         f"{name}-h{heads}": _in_sections(call, heads)
         for name, call in found.items()
         for heads in SECTIONS
-        if name in ("solo1-n64-s2-d1", "solo1-n128-s2-d1")
+        if name in ("solo1-n64-s2-d1", "solo1-n64-s2-r96-serial-d1")
     }
 
 
@@ -97,6 +97,8 @@ def worth_a_try(config: Any, shape: Shape) -> bool:
     """Whether earlier runs and arithmetic leave this tile a chance at this shape."""
     if config.block_m > shape.seqlen or config.block_n > shape.seqlen:
         return False  # mostly padding
+    if config.one_block and shape.seqlen > config.block_n:
+        return False
     if config.block_m > 64 and config.block_n == 128 and shape.seqlen < 512:
         return False  # 20 to 60 % behind at S = 256
     if config.persistent and shape.seqlen == 128:

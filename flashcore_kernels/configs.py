@@ -1,11 +1,11 @@
 """
 Which kernel and tile a shape gets. Nothing is tuned at call time: every row names its measurement.
 
-Run 2 for the plain and solo kernels, run 3 for ws; runs 4 and 5 for calls of few tiles, lone causal
-calls, and causal ones of 1024 keys and more at headdim 64: H100 80GB HBM3, fp16, device time per
-call in a paced CUDA graph over rotating inputs, 8 heads of 64 (32 heads from S = 1024 on; 16 heads
-of 128), against the best SDPA backend of the same run; bf16 takes the same rows. Causal figures of
-runs 2 and 3 are of an older mask. docs/attention.md has the commands and the losers.
+Run 6 but for lone calls (the host's share of a lone call, runs 4 and 5) and the plain kernel (run
+2): H100 80GB HBM3, fp16, device time per call in a paced CUDA graph over rotating inputs, 8 heads
+of 64 (32 heads from S = 1024 on; 16 heads of 128) where no other is named, against the best SDPA
+backend of the same comparison; bf16 takes the same rows. docs/attention.md has the commands and the
+losers.
 To override a row after a new measurement, change its one line.
 """
 
@@ -74,25 +74,27 @@ _LONE_TILES = 64
 
 # The Gluon kernels. One block of 128 keys is all there is up to S = 128: a ring of one.
 _ONE_BLOCK = HopperConfig("solo", 1, 128, 1, pdl=True)
-# 72 KB: 3 programs per SM, 396 on the GPU. Half the rescaling and half the barriers of 64 keys.
-_SOLO_128 = HopperConfig("solo", 1, 128, 2, pdl=True)
-# 40 KB: 4 programs per SM, 528 on the GPU; the least waste on the diagonal and at odd lengths.
+# 40 KB, 128 registers: 4 programs per SM, 528 on the GPU.
+_FOUR = HopperConfig("solo", 1, 128, 1, maxnreg=128, pdl=True, serial=True)
+# 40 KB, 96 registers: 5 programs per SM; less waste on the diagonal.
+_FIVE = HopperConfig("solo", 1, 64, 2, maxnreg=96, pdl=True, serial=True)
+# 72 KB: 3 programs per SM, each of which overlaps its own work and asks for 256 keys at once.
+_THREE = HopperConfig("solo", 1, 128, 2, pdl=True)
+# 40 KB: 4 programs per SM that overlap their own work.
 _SOLO_64 = HopperConfig("solo", 1, 64, 2, pdl=True)
 # A producer warp, and 192 rows that share each K and V tile; one program per SM walks the tiles.
 _SHARED = HopperConfig("ws", 3, 128, 3, consumer_regs=160, persistent=1)
-# 256 rows, 64 keys: less waste on the diagonal, which 192 rows make up for from 8k on.
-_SHARED_CAUSAL = HopperConfig("ws", 4, 64, 8, maxnreg=96, consumer_regs=112, persistent=1)
-_LONG_CAUSAL = HopperConfig("ws", 3, 128, 5, consumer_regs=160, persistent=1, ordered=True)
+_SHARED_CAUSAL = HopperConfig("ws", 3, 128, 5, consumer_regs=160, persistent=1)
 # At headdim 128 two programs of 64 rows share an SM, or one of 128 rows has it to itself.
 _D128_NARROW = HopperConfig("solo", 1, 64, 2)
 _D128_SHORT_CAUSAL = HopperConfig("ws", 2, 64, 4, consumer_regs=240, persistent=1)
 _D128 = HopperConfig("ws", 2, 128, 2, consumer_regs=240, persistent=1)
 _D128_CAUSAL = HopperConfig("ws", 2, 128, 2, consumer_regs=240, persistent=1, ordered=True)
 
-# What replaces a row's tile where more than a tenth of its rows would be padding: 64 rows cost
-# 7 to 9 % more per row at S = 512 to 1024.
+# What replaces a row's tile where more than a tenth of its rows would be padding: 64 rows cost 2 %
+# more per row than 192 at S = 4096, 6 % at 16384.
 MAX_PADDING = 1.1
-_NARROW = {64: _SOLO_64, 128: _D128_NARROW}
+_NARROW = {64: _FOUR, 128: _D128_NARROW}
 
 # Limits on the tiles are waves of the kernel before: a call that fits on the GPU at once wants the
 # largest tile, one that just fits with a smaller tile wants that. Odd lengths go by the same rows:
@@ -101,29 +103,36 @@ HEADDIM_64 = (
     # 128x1 3.77, 512x1 7.14 us, waited for 20.2 and 20.5; SDPA 6.52, 9.97, 48.9, 51.0. The solo
     # kernel's 3.34 and 6.14 are waited for 23.5 and 24.5 (lone_variants.py, card GPU-2b382370).
     Row(False, 512, _LONE_TILES, _LONE),
-    Row(False, 128, ANY, _SMALL, _ONE_BLOCK),  # 128x8 4.08, x16 5.20, x32 7.47; FLASH 6.29 to 10.03
-    Row(False, ANY, 396, _SMALL, _SOLO_128),  # 256x8 6.42 us; CUDNN 9.06
-    Row(False, 512, 528, _SMALL, _SOLO_64),  # 256x16 9.32, 512x8 13.85 us; CUDNN 12.04, 16.09
-    # 256x32 16.38, 512x16 25.24, 512x32 45.88, 1024x16 291.3 us; CUDNN 18.26, 27.31, 48.95, 310.5
-    Row(False, 2048, ANY, _SMALL, _SOLO_128),
-    # Too few tiles of 192 rows to fill four rounds of the persistent grid: H8 4096x2 148.0 us;
-    # SDPA 150.5 (256 rows, 145.5, are no row of their own)
-    Row(False, ANY, 1584, _SMALL, _SOLO_128),
-    Row(False, ANY, ANY, _SMALL, _SHARED),  # 4096x4 1030, 16384x1 3871 us; CUDNN 1132, 4506
+    Row(False, 128, ANY, _SMALL, _ONE_BLOCK),  # 128x8 4.04, x16 5.08, x32 7.59; FLASH 6.31 to 10.13
+    Row(False, 256, 528, _SMALL, _FOUR),  # 256x8 6.05, x16 8.78 us; CUDNN 9.02, 12.20
+    # 256x32 15.75, x64 28.64 us (four programs 16.35, 29.35); CUDNN 18.27, 31.01
+    Row(False, 256, ANY, _SMALL, _THREE),
+    # 512x8 12.69, x16 22.19, x32 41.15, 1024x16 278.3, 2048x8 534.7 us; CUDNN 16.11, 27.03, 48.83,
+    # 315.8, 592.4. Few tiles: 512x4 8.12, H8 1024x1 9.96 (three programs 8.44, 10.49)
+    Row(False, 2048, ANY, _SMALL, _FOUR),
+    # Too few tiles of 192 rows to fill four rounds of the persistent grid: H8 4096x2 141.7, 4096x1
+    # 73.49 us, H2 16384x1 277.2 (192 rows 369.5); SDPA 151.0, 77.68, 286.8
+    Row(False, ANY, 1584, _SMALL, _FOUR),
+    Row(False, ANY, ANY, _SMALL, _SHARED),  # 4096x4 1024, 16384x1 3856 us; CUDNN 1143, 4568
     Row(True, 512, _LONE_TILES, _LONE),  # 128x1 3.86, 512x1 7.03 us; SDPA 6.93, 10.09
-    Row(True, 128, 132, _SMALL, _ONE_BLOCK),  # 128x8 4.45 us; FLASH 6.97
-    Row(True, 128, ANY, _SMALL, _SOLO_64),  # 128x16 5.48, x32 8.05 us; FLASH 7.82, 10.40
-    Row(True, 256, 264, _SMALL, _SOLO_128),  # 256x8 6.48 us; CUDNN 9.33
-    # 256x16 9.15, x32 16.06, 512x8 13.06, x16 20.22, x32 37.45 us; CUDNN 12.89 to 40.10
-    Row(True, 512, ANY, _SMALL, _SOLO_64),
-    # 1024x16 197.0 us (plain 199.0), SDPA 202.5; 2048x8 in attention-table.md
-    Row(True, 2048, ANY, _SMALL, _SOLO_64),
-    # Too few tiles of 256 rows to fill four rounds of the persistent grid: H8 4096x2 83.7 us (256
-    # rows 86.7, 64 keys 93.8); CUDNN 106.1
-    Row(True, ANY, 2112, _WIDE, _SOLO_128),
-    Row(True, 4096, ANY, _WIDE, _SHARED_CAUSAL),  # 4096x4 586.7 us (192 rows 601.1); SDPA 631.1
-    # 8192x2 1051, 16384x1 2035 us (256 rows 1114, 2161); CUDNN 1201, 2341
-    Row(True, ANY, ANY, _WIDE, _LONG_CAUSAL),
+    Row(True, 128, 132, _SMALL, _ONE_BLOCK),  # 128x8 4.35 us; FLASH 6.97
+    Row(True, 128, ANY, _SMALL, _SOLO_64),  # 128x16 5.28, x32 7.84 us; FLASH 7.81, 10.39
+    Row(True, 256, 264, _SMALL, _FOUR),  # 256x8 6.40 us; CUDNN 9.31
+    Row(True, 256, ANY, _SMALL, _FIVE),  # 256x16 8.98, x32 15.39, x64 28.93; CUDNN 13.06 to 29.58
+    # At most two per SM, which do not overlap each other: 512x4 8.08, H8 1024x2 12.04, H4 4096x1
+    # 34.21 us (four programs 8.54, 12.74, 37.65); CUDNN 11.00, 15.41, 41.67
+    Row(True, ANY, 264, _SMALL, _THREE),
+    # 512x8 12.50, x16 18.76, x32 35.82, H8 1024x3 15.06 us; CUDNN 16.61, 24.10, 39.72, 20.95
+    Row(True, 1024, 2112, _SMALL, _FOUR),
+    Row(True, 1024, ANY, _SMALL, _FIVE),  # 1024x16 189.0 us (four programs 192.0); CUDNN 203.7
+    # H8 4096x1 47.03, H2 16384x1 171.4 us (four programs 50.98, 186.1); CUDNN 67.36, 234.4
+    Row(True, ANY, 528, _WIDE, _THREE),
+    # 2048x8 315.3, 4096x4 570.8, H8 4096x2 81.43 us; CUDNN 344.5, 631.8, 105.6
+    Row(True, 4096, ANY, _WIDE, _FOUR),
+    # Too few tiles of 192 rows to fill four rounds of the persistent grid. Not measured beyond 4096
+    # keys, where 192 rows are 2 % behind with four times as many tiles.
+    Row(True, ANY, 2112, _WIDE, _FOUR),
+    Row(True, ANY, ANY, _WIDE, _SHARED_CAUSAL),  # 8192x2 1040, 16384x1 1996 us; CUDNN 1200, 2320
 )
 HEADDIM_128 = (
     # 128x1 4.52, 512x1 8.68 us, SDPA 7.56, 12.25; solo 4.26, 8.33, but on new tensors it is waited
@@ -132,14 +141,14 @@ HEADDIM_128 = (
     # 64 rows per program put a tile on every SM, 128 rows on half of them: H8 1024x1 14.42 us
     # (plain 14.84, 128 rows 19.18); CUDNN 18.49
     Row(False, ANY, 132, _SMALL, _D128_NARROW),
-    # 512x32 127.5, 1024x16 219.1, 4096x4 800.6, 16384x1 3168 us; CUDNN 133.3, 229.1, 833.7, 3288
+    # 512x32 125.6, 1024x16 215.7, 4096x4 789.4 us; CUDNN 132.9, 230.9, 835.2
     Row(False, ANY, ANY, _SMALL, _D128),
     # 128x1 4.54, 512x1 8.52 us, SDPA 7.93, 12.95; H8 1024x1 14.21 us (solo 15.34), CUDNN 19.91
     Row(True, 1024, 132, _SMALL),
     # Beyond 1024 keys not measured. At H8 1024x1 without a mask it takes 14.42 us, plain 14.84
     Row(True, ANY, 132, _SMALL, _D128_NARROW),
-    Row(True, 512, ANY, _SMALL, _D128_SHORT_CAUSAL),  # 512x32 108.5 us; CUDNN 105.6
-    # 1024x16 154.7, 4096x4 442.8, 16384x1 1608 us; SDPA 159.8, 486.1, 1765
+    Row(True, 512, ANY, _SMALL, _D128_SHORT_CAUSAL),  # 512x32 108.6 us; CUDNN 103.9
+    # 1024x16 150.7, 4096x4 438.8 us; CUDNN 159.6, 489.7
     Row(True, ANY, ANY, _SMALL, _D128_CAUSAL),
 )
 # Before Hopper there is no warpgroup product and less shared memory. Not measured.

@@ -131,10 +131,9 @@ def _launch_hopper(
     """Launch a Gluon kernel, and prepare the launch that repeats it without new descriptors."""
     from .launch import launch, prepare
 
-    kernel, args, constants, options, programs = forward_hopper.launch_plan(
+    kernel, args, constants, options, grid = forward_hopper.launch_plan(
         q, k, v, out, lse, config=config, **mask
     )
-    grid = (programs, 1, 1)
     handle = launch(kernel, grid, args, {**constants, **options})
     addressed = 5  # q, k, v, out and lse come first, as in the plain kernel
     in_order = [constants[name] for name in kernel.arg_names[len(args) :] if name in constants]

@@ -17,6 +17,8 @@ import torch
 LOG2E = 1.4426950408889634
 ROWS_PER_WARPGROUP = 64
 TRITON_RELEASE = "3.6."
+MAX_GRID = 65535  # of a grid's second and third axis
+Grid = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class HopperConfig:
     One compiled shape of a Hopper kernel.
 
     Args:
-        family: "solo", one warpgroup per program, or "ws", a producer warp and 2 to 4 of them.
+        family: "solo", one warpgroup per program, or "ws", a producer warp and 2 or 3 of them.
         groups: Tiles of 64 query rows per program.
         block_n: Keys per step.
         stages: Depth of the K and V rings.
@@ -33,10 +35,10 @@ class HopperConfig:
             special-function unit.
         maxnreg: Registers per thread at launch; for "ws" it decides how many programs share an SM.
         consumer_regs: Registers of a consumer's thread after the hand-over ("ws" only).
-        persistent: Programs per SM of a persistent grid; 0 starts one program per tile.
+        persistent: Programs per SM of a persistent grid; 0 starts one program per tile ("ws" only).
         pdl: The program may start before the previous kernel has ended, and waits for it inside.
-        q_in_registers: Read Q from shared memory once per tile, not once per step ("solo" only).
-        early_k: Refill a K slot right after its scores, not together with V ("solo" only).
+        serial: Scores, softmax and output of a block before those of the next ("solo" only); else
+            the next scores are issued first, which takes registers for two blocks, and two stages.
         ordered: The warpgroups take turns at issuing their products ("ws" only).
     """
 
@@ -49,14 +51,18 @@ class HopperConfig:
     consumer_regs: int = 160
     persistent: int = 0
     pdl: bool = False
-    q_in_registers: bool = False
-    early_k: bool = True
+    serial: bool = False
     ordered: bool = False
 
     @property
     def block_m(self) -> int:
         """Query rows per program."""
         return ROWS_PER_WARPGROUP * self.groups
+
+    @property
+    def one_block(self) -> bool:
+        """Whether keys must fit into one block: to issue the next scores early takes two stages."""
+        return self.family == "solo" and self.stages == 1 and not self.serial
 
     @property
     def name(self) -> str:
@@ -66,9 +72,8 @@ class HopperConfig:
         parts += [f"r{self.maxnreg}"] if self.maxnreg else []
         parts += [f"c{self.consumer_regs}"] if self.family == "ws" else []
         parts += [f"p{self.persistent}"] if self.persistent else []
+        parts += ["serial"] if self.serial else []
         parts += ["d1"] if self.pdl else []
-        parts += ["q"] if self.q_in_registers else []
-        parts += [] if self.early_k else ["late"]
         parts += ["o"] if self.ordered else []
         return "-".join(parts)
 
@@ -177,11 +182,9 @@ def hopper_forward(
         config: Likewise.
         mask: `scale`, `causal` and `causal_offset`.
     """
-    kernel, args, constants, options, programs = launch_plan(
-        q, k, v, out, lse, config=config, **mask
-    )
+    kernel, args, constants, options, grid = launch_plan(q, k, v, out, lse, config=config, **mask)
     with torch.cuda.device(q.device):
-        kernel[(programs,)](*args, **constants, **options)
+        kernel[grid](*args, **constants, **options)
 
 
 def launch_plan(
@@ -195,9 +198,9 @@ def launch_plan(
     causal: bool,
     causal_offset: int,
     config: HopperConfig,
-) -> tuple[Any, tuple[Any, ...], dict[str, Any], dict[str, Any], int]:
+) -> tuple[Any, tuple[Any, ...], dict[str, Any], dict[str, Any], Grid]:
     """
-    Return (kernel, arguments, constants, compiler options, programs) of a launch.
+    Return (kernel, arguments, constants, compiler options, grid) of a launch.
 
     Args:
         q: [batch, heads, seqlen_q, headdim], float16 or bfloat16, headdim 64 or 128.
@@ -210,9 +213,14 @@ def launch_plan(
         causal: Whether row i sees only keys j <= i + causal_offset.
         causal_offset: 0 aligns the diagonal top-left, seqlen_k - seqlen_q bottom-right.
         config: The tile; see `HOPPER_CONFIGS`.
+
+    Raises:
+        ValueError: The configuration takes one block of keys, and there are more.
     """
     batch, heads, seqlen_q, headdim = q.shape
     heads_k, seqlen_k = k.shape[1], k.shape[2]
+    if config.one_block and seqlen_k > config.block_n:
+        raise ValueError(f"{config.name} takes {config.block_n} keys at most, got {seqlen_k}")
     num_m = -(-seqlen_q // config.block_m)
     tiles = num_m * batch * heads
     section = tile_order(causal, batch * heads, seqlen_k, headdim)
@@ -240,11 +248,11 @@ def launch_plan(
     if config.family == "solo":
         from .forward_hopper_solo import attention_solo_kernel as kernel
 
-        constants.update(
-            PERSISTENT=config.persistent > 0,
-            Q_IN_REGISTERS=config.q_in_registers,
-            EARLY_K=config.early_k,
-        )
+        axes, grid = solo_grid(num_m, heads, batch, causal=causal, section=section)
+        blocks = -(-seqlen_k // config.block_n)
+        # more blocks than the ring holds are all alike
+        constants |= {"BLOCKS": min(blocks, config.stages + 1), "GRID": axes}
+        constants["SERIAL"] = config.serial
     else:
         from .forward_hopper_ws import attention_ws_kernel as kernel
 
@@ -254,10 +262,35 @@ def launch_plan(
             PERSISTENT=config.persistent > 0,
             ORDERED=config.ordered,
         )
-    programs = tiles
-    if config.persistent:
-        programs = min(tiles, config.persistent * _multiprocessors(q.device.index))
-    return kernel, args, constants, options, programs
+        grid = (tiles, 1, 1)
+        if config.persistent:
+            grid = (min(tiles, config.persistent * _multiprocessors(q.device.index)), 1, 1)
+    return kernel, args, constants, options, grid
+
+
+def solo_grid(
+    num_m: int, heads: int, batch: int, *, causal: bool, section: int
+) -> tuple[Literal["heads", "rows", "line"], Grid]:
+    """
+    Return what the axes of the solo kernel's grid count, and the grid.
+
+    Args:
+        num_m: Row tiles per head.
+        heads: Query heads.
+        batch: Sequences.
+        causal: Whether tiles of later rows see more keys.
+        section: Heads walked together, see `tile_order`.
+
+    Returns:
+        "heads", tile by tile of each head, where all tiles weigh the same; "rows", the last and
+        heaviest tiles of all heads first, where these heads fit into the cache; else "line", a
+        single axis whose place the kernel looks up by `_single_tile`.
+    """
+    if not causal and max(heads, batch) <= MAX_GRID:
+        return "heads", (num_m, heads, batch)
+    if causal and section >= heads * batch and max(batch, num_m) <= MAX_GRID:
+        return "rows", (heads, batch, num_m)
+    return "line", (num_m * heads * batch, 1, 1)
 
 
 @cache
@@ -266,41 +299,29 @@ def _multiprocessors(device_index: int | None) -> int:
 
 
 def _solos() -> list[HopperConfig]:
-    make = partial(HopperConfig, "solo", 1)
+    make = partial(HopperConfig, "solo", 1, pdl=True)
     return [
         make(64, 2),
-        make(64, 2, pdl=True),
-        make(64, 2, maxnreg=128, q_in_registers=True),
-        make(64, 2, maxnreg=128, early_k=False),
-        make(64, 2, maxnreg=128, persistent=4),
-        make(64, 2, maxnreg=128, persistent=4, q_in_registers=True),
-        make(64, 2, maxnreg=128, persistent=4, q_in_registers=True, early_k=False),
-        make(64, 3, persistent=3),
-        make(128, 1, pdl=True),
+        make(128, 1),
         make(128, 2),
-        make(128, 2, pdl=True),
-        make(128, 2, maxnreg=168),
-        make(128, 2, persistent=2),
-        make(128, 1, maxnreg=168, persistent=3),
+        make(64, 2, maxnreg=96, serial=True),
+        make(128, 1, maxnreg=128, serial=True),
+        make(128, 2, serial=True),
     ]
 
 
 def _streamed() -> list[HopperConfig]:
     two = partial(HopperConfig, "ws", 2, consumer_regs=240)
     three = partial(HopperConfig, "ws", 3, consumer_regs=160)
-    four = partial(HopperConfig, "ws", 4, maxnreg=96, consumer_regs=112)
     return [
         two(128, 4, persistent=1),
-        two(128, 4, persistent=1, pdl=True),
         two(128, 4, persistent=1, ordered=True),
         three(128, 4),
         three(128, 4, ordered=True),
         three(128, 3, persistent=1),
         three(128, 3, persistent=1, ordered=True),
+        three(128, 5, persistent=1),
         three(128, 5, persistent=1, ordered=True),
-        four(64, 8, persistent=1),
-        four(64, 8, persistent=1, pdl=True),
-        four(64, 8, persistent=1, ordered=True),
     ]
 
 
@@ -309,6 +330,7 @@ def _wide_heads() -> list[HopperConfig]:
     three = partial(HopperConfig, "ws", 3, consumer_regs=160)
     return [
         HopperConfig("solo", 1, 64, 2),
+        HopperConfig("solo", 1, 64, 1, maxnreg=128, serial=True),
         two(128, 2),
         two(128, 2, ordered=True),
         two(128, 2, persistent=1),

@@ -1,18 +1,19 @@
 """
-Attention forward for Hopper without a producer warp: one warpgroup per program, 3 or 4 per SM.
+Attention forward for Hopper without a producer warp: one warpgroup per program, 3 to 5 per SM.
 
-A program is 128 threads and 64 query rows. It feeds itself: the thread that finds a K or V slot
-free again starts the TMA copy of the block that comes next. That costs no idle warps and no
-register hand-over at the start, which is what short sequences pay for in ``forward_hopper_ws``
-(12 % at 512x8, with one warpgroup there); the price is that the programs of an SM do not share K
-and V.
+A program is 128 threads and 64 query rows. It feeds itself: once its warps are done with a block of
+K or V, one of its threads starts the TMA copy of the next. That costs no idle warps and no register
+hand-over at the start, which is what short sequences pay for in ``forward_hopper_ws`` (about 4 us
+of a launch); the price is that the programs of an SM do not share K and V.
 
-Order of work, ``S`` = Q K^T, ``O`` += P V, each issued asynchronously:
+There are two orders of work, ``S`` = Q K^T, ``O`` += P V:
 
-    issue S_{j+1}, O_j | wait S_{j+1} | softmax_{j+1}, under O_j | wait O_j, rescale
+    serial        S_j | softmax_j | O_j
+    overlapping   issue S_{j+1}, O_j | wait S_{j+1} | softmax_{j+1}, under O_j | wait O_j, rescale
 
-A persistent program asks for the next tile's Q, K and V while it still works on this one, so that
-only its first tile waits for memory.
+The serial one holds one block of scores at a time, not two: 128 keys then fit into 128 registers,
+and four programs into an SM, which overlap each other better than three of the other order overlap
+themselves (8 % less at 512x16 and 512x32, 5 % at 1024x16).
 """
 
 # no "from __future__ import annotations" here: Gluon aggregates read their annotations as types
@@ -35,18 +36,18 @@ from .forward_hopper_tiles import (
     Plan,
     Problem,
     _key_blocks,
+    _no_shares,
     _product_layout,
-    _tile_of_turn,
-    _turns,
+    _row_sum,
+    _single_tile,
     _weights,
 )
 
 
 @aggregate
 class Tile:
-    """One tile of work: 64 query rows of one head."""
+    """The work of a program: 64 query rows of one head."""
 
-    bh: gl.tensor
     batch: gl.tensor
     head: gl.tensor
     row: gl.tensor
@@ -54,8 +55,7 @@ class Tile:
     clear: gl.tensor  # keys from here on need the mask
 
     @gluon.constexpr_function
-    def __init__(self, bh, batch, head, row, blocks, clear):
-        self.bh = bh
+    def __init__(self, batch, head, row, blocks, clear):
         self.batch = batch
         self.head = head
         self.row = row
@@ -63,51 +63,34 @@ class Tile:
         self.clear = clear
 
 
-# What the functions below pass around: ``tiles`` is (this tile, the following one), a ``feed`` is
-# (descriptor, shared memory, barriers that say "filled"), ``feeds`` is (K's, V's).
+# What the functions below pass around: a ``feed`` is (descriptor, shared memory, barriers that say
+# "filled"), of Q, K or V.
 
 
 @gluon.jit
-def _tile_at(turn, turns, problem, plan):
-    """The tile of turn ``turn``; one without key blocks behind the last turn."""
-    m_tile, bh = _tile_of_turn(turn, problem, plan)
-    row = m_tile * ROWS
+def _tile(problem, plan, GRID: gl.constexpr):
+    """
+    The tile of this program, see ``solo_grid``.
+
+    Where the grid's own axes are tile, head and batch, nothing is divided: three divisions stood
+    between a program's start and its first load. With fewer barriers there (see ``_ask``) 2 to 5 %
+    less under a causal mask, 1 to 2 % without.
+    """
+    if GRID == "heads":
+        m = gl.program_id(0)
+        head = gl.program_id(1)
+        batch = gl.program_id(2)
+    elif GRID == "rows":
+        head = gl.program_id(0)
+        batch = gl.program_id(1)
+        m = problem.num_m - 1 - gl.program_id(2)
+    else:
+        m, bh = _single_tile(gl.program_id(0), problem)
+        head = bh % problem.nheads
+        batch = bh // problem.nheads
+    row = m * ROWS
     blocks, full = _key_blocks(row, problem, ROWS, plan)
-    if turn >= turns:
-        blocks = 0
-        bh = 0
-    return Tile(bh, bh // problem.nheads, bh % problem.nheads, row, blocks, full * plan.BLOCK_N)
-
-
-@gluon.jit
-def _ask_q(q_feed, tile, turn, pred):
-    """Start the copy of a tile's Q into the slot of its turn."""
-    desc, smem, ready = q_feed
-    slot = turn % smem.shape[0]
-    mbarrier.expect(ready.index(slot), desc.block_type.nbytes, pred=pred)
-    where = [tile.batch, tile.head, tile.row, 0]
-    tma.async_copy_global_to_shared(desc, where, ready.index(slot), smem.index(slot), pred=pred)
-
-
-@gluon.jit
-def _ask(feed, base, e, tiles, plan):
-    """
-    Start the copy of key block ``e`` of this tile, or of the following one if it has none such.
-
-    Ring entries run on across tiles: ``base`` is the first of this tile. All warps are done with
-    what the slot held.
-    """
-    desc, smem, ready = feed
-    tile, following = tiles
-    ahead = e - tile.blocks
-    left = gl.where(ahead < 0, -1 - ahead, following.blocks - 1 - ahead)
-    batch = gl.where(ahead < 0, tile.batch, following.batch)
-    head = gl.where(ahead < 0, tile.head, following.head) // plan.GROUP
-    slot = (base + e) % plan.STAGES
-    pred = left >= 0
-    mbarrier.expect(ready.index(slot), desc.block_type.nbytes, pred=pred)
-    where = [batch, head, left * plan.BLOCK_N, 0]
-    tma.async_copy_global_to_shared(desc, where, ready.index(slot), smem.index(slot), pred=pred)
+    return Tile(batch, head, row, blocks, full * plan.BLOCK_N)
 
 
 @gluon.jit
@@ -116,6 +99,65 @@ def _allocate(desc, slots: gl.constexpr):
     smem = gl.allocate_shared_memory(desc.dtype, [slots] + desc.block_shape, desc.layout)  # noqa: RUF005 (Gluon knows no *)
     ready = gl.allocate_shared_memory(gl.int64, [slots, 1], mbarrier.MBarrierLayout())
     return desc, smem, ready
+
+
+@gluon.jit
+def _expect(feed, slot, pred):
+    """Tell a slot's barrier how many bytes will come."""
+    desc, _, ready = feed
+    mbarrier.expect(ready.index(slot), desc.block_type.nbytes, pred=pred)
+
+
+@gluon.jit
+def _copy(feed, slot, batch, head, row, pred):
+    """Start the copy of a block into a slot; its barrier expects it."""
+    desc, smem, ready = feed
+    where = [batch, head, row, 0]
+    tma.async_copy_global_to_shared(desc, where, ready.index(slot), smem.index(slot), pred=pred)
+
+
+@gluon.jit
+def _ask_first(q_feed, feeds, tile, plan):
+    """Ask for Q and as many blocks of K and V as the rings hold."""
+    k_feed, v_feed = feeds
+    head = tile.head // plan.GROUP
+    for i in gl.static_range(plan.STAGES):
+        # All are expected before any is asked for: the compiler puts a barrier of all warps between
+        # the two.
+        more = i < tile.blocks
+        row = (tile.blocks - 1 - i) * plan.BLOCK_N
+        if i == 0:
+            _expect(q_feed, 0, True)
+        _expect(k_feed, i, more)
+        _expect(v_feed, i, more)
+        if i == 0:
+            _copy(q_feed, 0, tile.batch, tile.head, tile.row, True)
+        _copy(k_feed, i, tile.batch, head, row, more)
+        _copy(v_feed, i, tile.batch, head, row, more)
+
+
+@gluon.jit
+def _ask(feed, block, tile, plan):
+    """Ask for a block, counted from the last key, if there is one; all warps let go of its slot."""
+    more = block < tile.blocks
+    slot = block % plan.STAGES
+    row = (tile.blocks - 1 - block) * plan.BLOCK_N
+    _expect(feed, slot, more)
+    _copy(feed, slot, tile.batch, tile.head // plan.GROUP, row, more)
+
+
+@gluon.jit
+def _ask_both(feeds, of_k, of_v, tile, plan):
+    """Ask for a block of K and one of V, with one barrier less than one by one."""
+    k_feed, v_feed = feeds
+    more_k = of_k < tile.blocks
+    more_v = (of_v < tile.blocks) & (of_v >= plan.STAGES)  # the first were asked for at the start
+    _expect(k_feed, of_k % plan.STAGES, more_k)
+    _expect(v_feed, of_v % plan.STAGES, more_v)
+    head = tile.head // plan.GROUP
+    last = tile.blocks - 1
+    _copy(k_feed, of_k % plan.STAGES, tile.batch, head, (last - of_k) * plan.BLOCK_N, more_k)
+    _copy(v_feed, of_v % plan.STAGES, tile.batch, head, (last - of_v) * plan.BLOCK_N, more_v)
 
 
 @gluon.jit
@@ -152,50 +194,110 @@ def _rescale(acc, factor, plan):
 
 
 @gluon.jit
-def _step(acc, p, row_max, row_sum, q, feeds, base, j, tiles, scale_log2, problem, plan, EARLY_K):
-    """Scores of block j + 1 (counted from the last key) and output of block j."""
-    STAGES: gl.constexpr = plan.STAGES
-    k_feed, v_feed = feeds
-    tile = tiles[0]
-    s = _scores(q, k_feed, base + j + 1, plan)
-    acc = _output(p, acc, v_feed, base + j, plan)
-    s = warpgroup_mma_wait(1, deps=[s])
-    if EARLY_K:  # asked for behind the softmax, K comes 0.3 to 2.6 % later
-        gl.thread_barrier()  # all four warps are done with K_{j+1}
-        _ask(k_feed, base, j + 1 + STAGES, tiles, plan)
-    key = (tile.blocks - 2 - j) * plan.BLOCK_N
-    p_new, alpha, row_max, row_sum = _masked_weights(
-        s, row_max, row_sum, tile, key, scale_log2, problem, plan, False
-    )
-    # Already filled, so this never waits: it ends a basic block. Without it ptxas moves the wait
-    # for O_j up in front of the exponentials, and nothing overlaps. 2 to 4 % less with 128 keys,
-    # nothing with 64, where four programs per SM overlap each other.
-    mbarrier.wait(v_feed[2].index((base + j) % STAGES), ((base + j) // STAGES) & 1)
-    acc = warpgroup_mma_wait(0, deps=[acc])
-    gl.thread_barrier()  # all four warps are done with V_j
-    if not EARLY_K:
-        _ask(k_feed, base, j + 1 + STAGES, tiles, plan)
-    _ask(v_feed, base, j + STAGES, tiles, plan)
-    return _rescale(acc, alpha, plan), _operand(p_new, v_feed[0].dtype, plan), row_max, row_sum
-
-
-@gluon.jit
 def _masked_weights(
-    s, row_max, row_sum, tile, key, scale_log2, problem, plan, LAST_KEYS: gl.constexpr
+    s, row_max, shares, tile, block, scale_log2, problem, plan, LAST_KEYS: gl.constexpr
 ):
-    """Mask and softmax of the scores of the block that starts at ``key``."""
+    """Mask and softmax of the scores of a block, counted from the last key."""
+    key = (tile.blocks - 1 - block) * plan.BLOCK_N
     layout: gl.constexpr = _product_layout(plan.BLOCK_N)
     return _weights(
-        s, row_max, row_sum, tile.row, key, tile.clear, scale_log2, problem, plan, layout, LAST_KEYS
+        s, row_max, shares, tile.row, key, tile.clear, scale_log2, problem, plan, layout, LAST_KEYS
     )
 
 
 @gluon.jit
-def _write(acc, row_max, row_sum, o_desc, o_tile, lse, tile, scale_log2, problem, plan):
+def _end_of_block(q_ready):
+    """
+    End a basic block, across which ptxas moves nothing: a wait for Q, which is there, and a branch.
+
+    Without it ptxas moves the wait for O in front of the exponentials and nothing overlaps (2 to 4
+    % more with 128 keys, nothing with 64), and, in the serial order, what asks for K behind most of
+    them (4 to 5 % more at 512 keys).
+    """
+    mbarrier.wait(q_ready, 0)
+
+
+@gluon.jit
+def _in_series(acc, row_max, shares, q, q_ready, feeds, tile, scale_log2, problem, plan):
+    """All blocks: scores, softmax and output of each before the next."""
+    k_feed, v_feed = feeds
+    for j in range(tile.blocks):
+        s = _scores(q, k_feed, j, plan)
+        s = warpgroup_mma_wait(0, deps=[s])
+        gl.thread_barrier()  # all four warps are done with K_j
+        _ask(k_feed, j + plan.STAGES, tile, plan)
+        _end_of_block(q_ready)
+        p, alpha, row_max, shares = _masked_weights(
+            s, row_max, shares, tile, j, scale_log2, problem, plan, True
+        )
+        p = _operand(p, v_feed[0].dtype, plan)
+        acc = _output(p, _rescale(acc, alpha, plan), v_feed, j, plan)
+        acc = warpgroup_mma_wait(0, deps=[acc])
+        gl.thread_barrier()  # all four warps are done with V_j
+        _ask(v_feed, j + plan.STAGES, tile, plan)
+    return acc, row_max, shares
+
+
+@gluon.jit
+def _step(acc, p, row_max, shares, q, q_ready, feeds, j, tile, scale_log2, problem, plan,
+          BLOCKS: gl.constexpr):  # fmt: skip
+    """Scores of block j + 1 and output of block j."""
+    k_feed, v_feed = feeds
+    s = _scores(q, k_feed, j + 1, plan)
+    acc = _output(p, acc, v_feed, j, plan)
+    s = warpgroup_mma_wait(1, deps=[s])
+    if BLOCKS > plan.STAGES:
+        # all four warps are done with K_{j+1}, and with V_{j-1} since the last step
+        gl.thread_barrier()
+        _ask_both(feeds, j + 1 + plan.STAGES, j - 1 + plan.STAGES, tile, plan)
+    p_new, alpha, row_max, shares = _masked_weights(
+        s, row_max, shares, tile, j + 1, scale_log2, problem, plan, False
+    )
+    _end_of_block(q_ready)
+    acc = warpgroup_mma_wait(0, deps=[acc])
+    return _rescale(acc, alpha, plan), _operand(p_new, v_feed[0].dtype, plan), row_max, shares
+
+
+@gluon.jit
+def _overlapping(acc, row_max, shares, q, q_ready, feeds, tile, scale_log2, problem, plan,
+                 BLOCKS: gl.constexpr):  # fmt: skip
+    """
+    All blocks: the scores of the next are issued before the output of each.
+
+    V_{j+1} is asked for when O_{j-1} is there, in the step that waits for V_j: more than one block
+    takes two slots.
+    """
+    k_feed, v_feed = feeds
+    if tile.blocks > 0:
+        s = _scores(q, k_feed, 0, plan)
+        s = warpgroup_mma_wait(0, deps=[s])
+        if BLOCKS > plan.STAGES:
+            gl.thread_barrier()  # all four warps are done with K_0
+            _ask_both(feeds, plan.STAGES, 0, tile, plan)
+        p, _, row_max, shares = _masked_weights(
+            s, row_max, shares, tile, 0, scale_log2, problem, plan, True
+        )
+        p = _operand(p, v_feed[0].dtype, plan)
+        last = tile.blocks - 1
+        if BLOCKS > 1:
+            for j in range(last):
+                acc, p, row_max, shares = _step(
+                    acc, p, row_max, shares, q, q_ready, feeds, j, tile, scale_log2, problem, plan,
+                    BLOCKS,
+                )  # fmt: skip
+        acc = _output(p, acc, v_feed, last, plan)
+        acc = warpgroup_mma_wait(0, deps=[acc])
+    return acc, row_max, shares
+
+
+@gluon.jit
+def _write(acc, row_max, shares, o_desc, o_tile, lse, tile, scale_log2, problem, plan):
     """Normalise, and send the tile out through shared memory."""
+    row_sum = _row_sum(shares, _product_layout(plan.BLOCK_N))
     # a row that sees no key gives 0, not NaN
     inverse = 1.0 / gl.where(row_sum == 0.0, 1.0, row_sum)
     out = _rescale(acc, inverse, plan).to(o_desc.dtype)
+    # Stores of the registers as they lie, 16 bytes of 8 rows each, take 9 to 24 % more of the whole
     o_tile.reshape([ROWS, plan.HEADDIM]).store(out)
     fence_async_shared()
     tma.async_copy_shared_to_global(o_desc, [tile.batch, tile.head, tile.row, 0], o_tile)
@@ -204,70 +306,8 @@ def _write(acc, row_max, row_sum, o_desc, o_tile, lse, tile, scale_log2, problem
         rows = tile.row + gl.arange(0, ROWS, layout)
         natural = row_max * (scale_log2 * LN2) + gl.log(row_sum)
         value = gl.where(row_sum == 0.0, float("-inf"), natural)
-        lse_row = lse + tile.bh.to(gl.int64) * problem.seqlen_q
-        gl.store(lse_row + rows, value, mask=rows < problem.seqlen_q)
-
-
-@gluon.jit
-def _attend(
-    tiles,
-    turn,
-    more,
-    base,
-    q_feed,
-    feeds,
-    o_desc,
-    lse,
-    scale_log2,
-    problem,
-    plan,
-    Q_IN_REGISTERS: gl.constexpr,
-    EARLY_K: gl.constexpr,
-):
-    """One tile from first product to store; on the way, asks for what the following one needs."""
-    D: gl.constexpr = plan.HEADDIM
-    q_smem = q_feed[1]
-    PERSISTENT: gl.constexpr = q_smem.shape[0] > 1
-    tile, following = tiles
-    k_feed, v_feed = feeds
-    slot = turn % q_smem.shape[0]
-    ROW_LAYOUT: gl.constexpr = gl.SliceLayout(1, _product_layout(plan.BLOCK_N))
-    row_max = gl.full([ROWS], float("-inf"), gl.float32, ROW_LAYOUT)
-    row_sum = gl.zeros([ROWS], gl.float32, ROW_LAYOUT)
-    acc = gl.zeros([ROWS, D], gl.float32, _product_layout(D))
-    mbarrier.wait(q_feed[2].index(slot), (turn // q_smem.shape[0]) & 1)
-    q = q_smem.index(slot).reshape([ROWS, D])
-    if Q_IN_REGISTERS:  # 0 to 1 % less without a mask, 1 to 3 % more with one: no row has it
-        q = q.load(gl.DotOperandLayout(0, _product_layout(plan.BLOCK_N), 2))
-    if tile.blocks > 0:
-        last = tile.blocks - 1
-        s = _scores(q, k_feed, base, plan)
-        s = warpgroup_mma_wait(0, deps=[s])
-        if PERSISTENT:
-            tma.store_wait(0)  # the previous tile's O has left the slot for the following tile's Q
-        gl.thread_barrier()  # all four warps are done with K_0
-        if PERSISTENT:
-            _ask_q(q_feed, following, turn + 1, more)
-        _ask(k_feed, base, plan.STAGES, tiles, plan)
-        p32, _, row_max, row_sum = _masked_weights(
-            s, row_max, row_sum, tile, last * plan.BLOCK_N, scale_log2, problem, plan, True
-        )
-        p = _operand(p32, v_feed[0].dtype, plan)
-        for j in range(last):
-            state = (acc, p, row_max, row_sum)
-            acc, p, row_max, row_sum = _step(
-                *state, q, feeds, base, j, tiles, scale_log2, problem, plan, EARLY_K
-            )
-        acc = _output(p, acc, v_feed, base + last, plan)
-        acc = warpgroup_mma_wait(0, deps=[acc])
-    elif PERSISTENT:
-        tma.store_wait(0)
-        gl.thread_barrier()
-        _ask_q(q_feed, following, turn + 1, more)
-    gl.thread_barrier()  # all warps are done with Q, whose memory carries O out, and the last V
-    if PERSISTENT:
-        _ask(v_feed, base, tile.blocks - 1 + plan.STAGES, tiles, plan)
-    _write(acc, row_max, row_sum, o_desc, q_smem.index(slot), lse, tile, scale_log2, problem, plan)
+        bh = tile.batch.to(gl.int64) * problem.nheads + tile.head
+        gl.store(lse + bh * problem.seqlen_q + rows, value, mask=rows < problem.seqlen_q)
 
 
 @gluon.jit(
@@ -297,21 +337,20 @@ def attention_solo_kernel(
     WRITE_LSE: gl.constexpr,
     POLY: gl.constexpr,
     PDL: gl.constexpr,
-    PERSISTENT: gl.constexpr,
-    Q_IN_REGISTERS: gl.constexpr,
-    EARLY_K: gl.constexpr,
+    GRID: gl.constexpr,
+    BLOCKS: gl.constexpr,
+    SERIAL: gl.constexpr,
 ):
-    """One program: one tile of 64 query rows, or, on a persistent grid, several in turn."""
+    """One program: one tile of 64 query rows."""
     D: gl.constexpr = q_desc.block_shape[3]
     BLOCK_N: gl.constexpr = k_desc.block_shape[2]
-    Q_SLOTS: gl.constexpr = 2 if PERSISTENT else 1
-    plan = Plan(D, GROUP, CAUSAL, BLOCK_N, 1, STAGES, EVEN_N, WRITE_LSE, POLY, PERSISTENT)
+    plan = Plan(D, GROUP, CAUSAL, BLOCK_N, 1, STAGES, EVEN_N, WRITE_LSE, POLY, False)
     problem = Problem(seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total)
-    q_feed = _allocate(q_desc, Q_SLOTS)
+    q_feed = _allocate(q_desc, 1)
     k_feed = _allocate(k_desc, STAGES)
     v_feed = _allocate(v_desc, STAGES)
-    for i in gl.static_range(Q_SLOTS):
-        mbarrier.init(q_feed[2].index(i), count=1)
+    q_ready = q_feed[2].index(0)
+    mbarrier.init(q_ready, count=1)
     for i in gl.static_range(STAGES):
         mbarrier.init(k_feed[2].index(i), count=1)
         mbarrier.init(v_feed[2].index(i), count=1)
@@ -319,44 +358,27 @@ def attention_solo_kernel(
     gl.thread_barrier()
 
     feeds = (k_feed, v_feed)
-    turns = 1
-    if PERSISTENT:
-        turns = _turns(problem, plan)
-    tile = _tile_at(0, turns, problem, plan)
-    following = _tile_at(1, turns, problem, plan)
-    tiles = (tile, following)
+    tile = _tile(problem, plan, GRID)
     if PDL:
         # All before it reads parameters only; all memory is read and written after it. The launch
         # overlaps the end of the kernel before: 0.2 us less at S = 128, 0.25 us at 512x32.
         gdc_wait()
-    _ask_q(q_feed, tile, 0, True)
-    if not PERSISTENT:
-        for i in gl.static_range(STAGES):
-            _ask(k_feed, 0, i, tiles, plan)
-            _ask(v_feed, 0, i, tiles, plan)
-        _attend(
-            tiles, 0, False, 0, q_feed, feeds, o_desc, lse, scale_log2, problem, plan,
-            Q_IN_REGISTERS, EARLY_K,
-        )  # fmt: skip
+    _ask_first(q_feed, feeds, tile, plan)
+
+    ROW_LAYOUT: gl.constexpr = gl.SliceLayout(1, _product_layout(BLOCK_N))
+    row_max = gl.full([ROWS], float("-inf"), gl.float32, ROW_LAYOUT)
+    shares = _no_shares()
+    acc = gl.zeros([ROWS, D], gl.float32, _product_layout(D))
+    mbarrier.wait(q_ready, 0)
+    q = q_feed[1].index(0).reshape([ROWS, D])
+    if SERIAL:
+        acc, row_max, shares = _in_series(
+            acc, row_max, shares, q, q_ready, feeds, tile, scale_log2, problem, plan
+        )
     else:
-        base = 0
-        for i in gl.static_range(STAGES):
-            if i < tile.blocks:
-                _ask(k_feed, 0, i, tiles, plan)
-                _ask(v_feed, 0, i, tiles, plan)
-        for turn in range(turns):
-            tiles = (tile, following)
-            # a tile shorter than the ring leaves room for the following one's first blocks
-            for i in gl.static_range(STAGES):
-                if i >= tile.blocks:
-                    _ask(k_feed, base, i, tiles, plan)
-                    _ask(v_feed, base, i, tiles, plan)
-            more = turn + 1 < turns
-            _attend(
-                tiles, turn, more, base, q_feed, feeds, o_desc, lse, scale_log2, problem, plan,
-                Q_IN_REGISTERS, EARLY_K,
-            )  # fmt: skip
-            base += tile.blocks
-            tile = following
-            following = _tile_at(turn + 2, turns, problem, plan)
+        acc, row_max, shares = _overlapping(
+            acc, row_max, shares, q, q_ready, feeds, tile, scale_log2, problem, plan, BLOCKS
+        )
+    gl.thread_barrier()  # all warps are done with Q, whose memory carries O out
+    _write(acc, row_max, shares, o_desc, q_feed[1].index(0), lse, tile, scale_log2, problem, plan)
     tma.store_wait(0)

@@ -43,7 +43,9 @@ from .forward_hopper_tiles import (
     Problem,
     _key_blocks,
     _mask,
+    _no_shares,
     _product_layout,
+    _row_sum,
     _softmax,
     _tile_of_turn,
     _turns,
@@ -53,11 +55,12 @@ from .forward_hopper_tiles import (
 @gluon.jit
 def _wait_turn(rings, it, plan, W: gl.constexpr):
     """
-    Wait until the warpgroup before this one has issued its products of ring entry ``it``.
+    Wait until the warpgroup before this one has its scores of ring entry ``it``.
 
     In a fixed order one warpgroup's products run while the others are at their softmax; left alone
-    they share the tensor cores, end at the same time, and leave them idle together. Under a causal
-    mask 2 % less (headdim 128 at S = 4096, headdim 64 at 16384), without one nothing or 1 % more.
+    they share the tensor cores, end at the same time, and leave them idle together. At headdim 128
+    under a causal mask 1 % less, and 0.5 % more if the turn passes as soon as products are issued;
+    elsewhere nothing, or up to 1 % more.
     """
     if plan.ORDERED:
         mbarrier.wait(rings.order.index(W), (it & 1) ^ (1 if W == 0 else 0))
@@ -65,7 +68,7 @@ def _wait_turn(rings, it, plan, W: gl.constexpr):
 
 @gluon.jit
 def _pass_turn(rings, plan, W: gl.constexpr):
-    """Let the next warpgroup issue its products."""
+    """Let the next warpgroup issue its products: this one's scores are there."""
     if plan.ORDERED:
         mbarrier.arrive(rings.order.index((W + 1) % plan.CONSUMERS))
 
@@ -118,7 +121,7 @@ def _operand(p, dtype: gl.constexpr, O_LAYOUT: gl.constexpr):
 
 
 @gluon.jit
-def _masked_step(q, acc, m, row_sum, rings, it, row, key, scale_log2, problem, plan,
+def _masked_step(q, acc, m, shares, rings, it, row, key, scale_log2, problem, plan,
                  W: gl.constexpr, S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr):  # fmt: skip
     """Key block ``it`` from its scores to its output, nothing overlapped: rare, and then few."""
     s = _scores(q, rings, it, plan, W, S_LAYOUT)
@@ -126,16 +129,16 @@ def _masked_step(q, acc, m, row_sum, rings, it, row, key, scale_log2, problem, p
     s = warpgroup_mma_wait(0, deps=[s])
     mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
     s = _mask(s, row, key, problem, plan, S_LAYOUT)
-    p, alpha, m, row_sum = _softmax(s, m, row_sum, scale_log2, True, 0)
+    p, alpha, m, shares = _softmax(s, m, shares, scale_log2, True, 0)
     acc = _rescale(acc, alpha, O_LAYOUT)
     acc = _output(_operand(p, rings.v.smem.dtype, O_LAYOUT), acc, rings, it, plan)
     acc = warpgroup_mma_wait(0, deps=[acc])
     mbarrier.arrive(rings.v.free.index(it % plan.STAGES))
-    return acc, m, row_sum
+    return acc, m, shares
 
 
 @gluon.jit
-def _step(q, acc, p, m, row_sum, rings, it, scale_log2, plan, W: gl.constexpr,
+def _step(q, acc, p, m, shares, rings, it, scale_log2, plan, W: gl.constexpr,
           S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr):  # fmt: skip
     """
     Key block ``it`` of the ring: S = Q K_it^T is issued first, O += P_{it-1} V_{it-1} behind it.
@@ -145,16 +148,16 @@ def _step(q, acc, p, m, row_sum, rings, it, scale_log2, plan, W: gl.constexpr,
     before = it - 1
     s = _scores(q, rings, it, plan, W, S_LAYOUT)
     acc = _output(p, acc, rings, before, plan)
-    _pass_turn(rings, plan, W)
     s = warpgroup_mma_wait(1, deps=[s])
+    _pass_turn(rings, plan, W)
     mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
-    p_new, alpha, m, row_sum = _softmax(s, m, row_sum, scale_log2, False, plan.POLY)
+    p_new, alpha, m, shares = _softmax(s, m, shares, scale_log2, False, plan.POLY)
     # Already filled, so this never waits: it ends a basic block. Without it ptxas moves the wait
     # for O_{it-1} up in front of the exponentials, and nothing overlaps. 2 to 3 % less.
     mbarrier.wait(rings.v.ready.index(before % plan.STAGES), (before // plan.STAGES) & 1)
     acc = warpgroup_mma_wait(0, deps=[acc])
     mbarrier.arrive(rings.v.free.index(before % plan.STAGES))
-    return _rescale(acc, alpha, O_LAYOUT), _operand(p_new, rings.v.smem.dtype, O_LAYOUT), m, row_sum
+    return _rescale(acc, alpha, O_LAYOUT), _operand(p_new, rings.v.smem.dtype, O_LAYOUT), m, shares
 
 
 @gluon.jit
@@ -169,11 +172,11 @@ def _free_previous_q(rings, turn, plan, W: gl.constexpr):
 @gluon.jit
 def _attend(q, rings, it, turn, row, steps, full, scale_log2, problem, plan, W: gl.constexpr,
             S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr):  # fmt: skip
-    """All ``steps`` key blocks of 64 rows, from ring entry ``it`` on; returns (acc, m, row_sum)."""
+    """All ``steps`` key blocks of 64 rows, from ring entry ``it`` on; returns (acc, m, shares)."""
     BLOCK_N: gl.constexpr = plan.BLOCK_N
     MASKED: gl.constexpr = plan.CAUSAL or not plan.EVEN_N
     m = gl.full([ROWS], float("-inf"), gl.float32, gl.SliceLayout(1, S_LAYOUT))
-    row_sum = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, S_LAYOUT))
+    shares = _no_shares()
     acc = gl.zeros([ROWS, plan.HEADDIM], gl.float32, O_LAYOUT)
     if steps > 0:
         last = it + steps - 1
@@ -181,32 +184,32 @@ def _attend(q, rings, it, turn, row, steps, full, scale_log2, problem, plan, W: 
             # more than one block with a mask: only if diagonal and blocks are not aligned
             for _ in range(steps - full - 1):
                 key = (last - it) * BLOCK_N
-                acc, m, row_sum = _masked_step(
-                    q, acc, m, row_sum, rings, it, row, key, scale_log2, problem, plan,
+                acc, m, shares = _masked_step(
+                    q, acc, m, shares, rings, it, row, key, scale_log2, problem, plan,
                     W, S_LAYOUT, O_LAYOUT,
                 )  # fmt: skip
                 it += 1
         s = _scores(q, rings, it, plan, W, S_LAYOUT)
-        _pass_turn(rings, plan, W)
         _free_previous_q(rings, turn, plan, W)
         s = warpgroup_mma_wait(0, deps=[s])
+        _pass_turn(rings, plan, W)
         mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
         if MASKED:
             s = _mask(s, row, (last - it) * BLOCK_N, problem, plan, S_LAYOUT)
-        p32, alpha, m, row_sum = _softmax(s, m, row_sum, scale_log2, MASKED, plan.POLY)
+        p32, alpha, m, shares = _softmax(s, m, shares, scale_log2, MASKED, plan.POLY)
         if plan.CAUSAL:
             acc = _rescale(acc, alpha, O_LAYOUT)
         p = _operand(p32, rings.v.smem.dtype, O_LAYOUT)
         for i in range(it + 1, last + 1):
-            acc, p, m, row_sum = _step(
-                q, acc, p, m, row_sum, rings, i, scale_log2, plan, W, S_LAYOUT, O_LAYOUT
+            acc, p, m, shares = _step(
+                q, acc, p, m, shares, rings, i, scale_log2, plan, W, S_LAYOUT, O_LAYOUT
             )
         acc = _output(p, acc, rings, last, plan)
         acc = warpgroup_mma_wait(0, deps=[acc])
         mbarrier.arrive(rings.v.free.index(last % plan.STAGES))
     else:
         _free_previous_q(rings, turn, plan, W)
-    return acc, m, row_sum
+    return acc, m, shares
 
 
 @gluon.jit
@@ -231,11 +234,12 @@ def _consume(o_desc, lse, rings, scale_log2, problem, plan, W: gl.constexpr):
         slot, phase = _q_slot(turn, W, plan)
         mbarrier.wait(rings.q.ready.index(slot), phase)
         q = rings.q.smem.index(slot).reshape([ROWS, D])
-        acc, m, row_sum = _attend(
+        acc, m, shares = _attend(
             q, rings, it, turn, row, steps, full, scale_log2, problem, plan, W, S_LAYOUT, O_LAYOUT
         )
         it += steps
 
+        row_sum = _row_sum(shares, S_LAYOUT)
         # a row that sees no key gives 0, not NaN
         inverse = 1.0 / gl.where(row_sum == 0.0, 1.0, row_sum)
         q.store(_rescale(acc, inverse, O_LAYOUT).to(o_desc.dtype))
@@ -285,7 +289,7 @@ def attention_ws_kernel(
     fence_async_shared()
     rings = Rings(q_ring, k_ring, v_ring, order)
     feed = (q_desc, k_desc, v_desc, rings, problem, plan)
-    gl.static_assert(CONSUMERS >= 2 and CONSUMERS <= 4)
+    gl.static_assert(CONSUMERS == 2 or CONSUMERS == 3)
     if CONSUMERS == 2:
         gl.warp_specialize(
             [
@@ -296,7 +300,7 @@ def attention_ws_kernel(
             [4, 1],
             [CONSUMER_REGS, 24],
         )
-    elif CONSUMERS == 3:
+    else:
         gl.warp_specialize(
             [
                 (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 0)),
@@ -306,16 +310,4 @@ def attention_ws_kernel(
             ],
             [4, 4, 1],
             [CONSUMER_REGS, CONSUMER_REGS, 24],
-        )
-    else:
-        gl.warp_specialize(
-            [
-                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 0)),
-                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 1)),
-                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 2)),
-                (_consume, (o_desc, lse, rings, scale_log2, problem, plan, 3)),
-                (_produce, feed),
-            ],
-            [4, 4, 4, 1],
-            [CONSUMER_REGS, CONSUMER_REGS, CONSUMER_REGS, 24],
         )

@@ -31,17 +31,20 @@ from triton.experimental.gluon._runtime import GluonASTSource
 from flashcore_kernels import configs, dispatch, forward_hopper, launch
 
 H100_SMS = 132
-ALIGNED, ODD = 1024, 1000
+ALIGNED, ODD_BY = 1024, 24
 STREAM, FUNCTION = 77, 1234
 LENGTHS = ("seqlen_q", "seqlen_k", "offset", "nheads", "num_m", "num_bh", "section", "total")
 MASK = {"scale": 0.125, "causal_offset": 0}
 
 
-def rows() -> list[tuple[forward_hopper.HopperConfig, int, bool]]:
-    """Return (configuration, headdim, causal) of every row that names a Hopper kernel."""
+def rows() -> dict[tuple[forward_hopper.HopperConfig, int, bool], int]:
+    """Return {(configuration, headdim, causal): keys} of every row that names a Hopper kernel."""
     tables = ((64, configs.HEADDIM_64), (128, configs.HEADDIM_128))
-    found = [(row.hopper, d, row.causal) for d, table in tables for row in table if row.hopper]
-    return list(dict.fromkeys(found))
+    found: dict[tuple[forward_hopper.HopperConfig, int, bool], int] = {}
+    for row, d in ((row, d) for d, table in tables for row in table if row.hopper):
+        case = (row.hopper, d, row.causal)
+        found[case] = max(found.get(case, 0), min(row.max_seqlen, ALIGNED))
+    return found
 
 
 def inputs(
@@ -142,11 +145,11 @@ class Launcher:
 
 
 def launches(
-    kernel: Any, config: forward_hopper.HopperConfig, headdim: int, causal: bool
+    kernel: Any, config: forward_hopper.HopperConfig, headdim: int, causal: bool, seqlen: int
 ) -> dict[str, Any]:
     """Launch by the public way and by the prepared one; return what the C function got."""
     launcher = Launcher(kernel)
-    tensors = inputs(headdim)
+    tensors = inputs(headdim, seqlen=seqlen)
 
     def by_triton(
         kernel: Any, grid: tuple[int, int, int], args: Any, options: dict[str, Any]
@@ -191,11 +194,11 @@ def main() -> None:
     utils = SimpleNamespace(fill_tma_descriptor=fill)
     triton.runtime.driver._active = SimpleNamespace(utils=utils)
     found = {}
-    for config, headdim, causal in rows():
-        kernel = compiled(config, headdim, causal)
-        numbers = assembled(kernel.asm["ptx"]) | launches(kernel, config, headdim, causal)
+    for (config, headdim, causal), seqlen in rows().items():
+        kernel = compiled(config, headdim, causal, seqlen=seqlen)
+        numbers = assembled(kernel.asm["ptx"]) | launches(kernel, config, headdim, causal, seqlen)
         if config.family == "ws" or not causal:
-            odd = compiled(config, headdim, causal, seqlen=ODD)
+            odd = compiled(config, headdim, causal, seqlen=seqlen - ODD_BY)
             numbers["odd"] = assembled(odd.asm["ptx"])
         if config.family == "ws":
             numbers |= dispatched(kernel)
@@ -203,8 +206,8 @@ def main() -> None:
         if config.name.startswith("ws2"):  # whose dispatch is all that does so
             numbers["shared_accesses"] = shared_accesses(kernel)
         found[f"{config.name} D{headdim} {'causal' if causal else 'full'}"] = numbers
-    config, headdim, causal = rows()[0]
-    found["bf16"] = assembled(compiled(config, headdim, causal, torch.bfloat16).asm["ptx"])
+    case, seqlen = next(iter(rows().items()))
+    found["bf16"] = assembled(compiled(*case, torch.bfloat16, seqlen).asm["ptx"])
     for level, name in enumerate(dispatch_control.LEVELS):
         kernel = control(level)
         found[f"control {name}"] = dispatched(kernel) | {"shared_accesses": shared_accesses(kernel)}

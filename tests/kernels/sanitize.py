@@ -56,13 +56,14 @@ def cases(which: str, checked: bool) -> None:
         for row in table
         if row.hopper is not None
     ]
-    # Of each kernel and number of consumers one with a mask and one without.
-    chosen = sorted({(c.family, c.groups, d, causal): c for c, d, causal in named}.items())
+    # Of each kernel, order of work and number of consumers one with a mask and one without.
+    kinds = {(c.family, c.serial, c.one_block, c.groups, d, causal): c for c, d, causal in named}
+    chosen = sorted(kinds.items())
     if which == "few":
-        chosen = list({key[0]: (key, config) for key, config in reversed(chosen)}.values())
+        chosen = list({key[:2]: (key, config) for key, config in reversed(chosen)}.values())
     if which == "few" or checked:
         _controls(checked)
-    for (_, _, headdim, causal), config in chosen:
+    for (*_, headdim, causal), config in chosen:
         _attend(config, headdim, causal, checked)
     if which == "all":
         _attend(None, 64, True, checked)
@@ -110,8 +111,9 @@ def _attend(config, headdim: int, causal: bool, checked: bool) -> None:
     from flashcore_kernels.forward import plain_forward
     from flashcore_kernels.forward_hopper import hopper_forward
 
-    q, k, v = (torch.randn(2, h, 200, headdim, device="cuda").half() for h in (4, 2, 2))
-    out, lse = torch.empty_like(q), torch.empty(2, 4, 200, device="cuda")
+    seqlen = 104 if config is not None and config.one_block else 200
+    q, k, v = (torch.randn(2, h, seqlen, headdim, device="cuda").half() for h in (4, 2, 2))
+    out, lse = torch.empty_like(q), torch.empty(2, 4, seqlen, device="cuda")
     mask = {"scale": headdim**-0.5, "causal": causal, "causal_offset": 0}
     if config is None:
         plain_forward(q, k, v, out, lse, config=TileConfig(64, 64, 4, 3), **mask)

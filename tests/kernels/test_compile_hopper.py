@@ -25,15 +25,16 @@ if not triton.__version__.startswith(launch.KNOWN_TRITON):
 # Most registers per thread at launch: 128 * registers * programs have to fit into 65536. The "ws"
 # kernels move theirs from the producer to the consumers.
 REGISTERS = {
-    "solo1-n128-s1-d1 D64 full": 160,
+    "solo1-n128-s1-d1 D64 full": 104,
+    "solo1-n128-s1-r128-serial-d1 D64 full": 128,
     "solo1-n128-s2-d1 D64 full": 160,
-    "solo1-n64-s2-d1 D64 full": 112,
     "ws3-n128-s3-c160-p1 D64 full": 128,
-    "solo1-n128-s1-d1 D64 causal": 168,
+    "solo1-n128-s1-d1 D64 causal": 104,
     "solo1-n64-s2-d1 D64 causal": 112,
+    "solo1-n128-s1-r128-serial-d1 D64 causal": 128,
+    "solo1-n64-s2-r96-serial-d1 D64 causal": 96,
     "solo1-n128-s2-d1 D64 causal": 160,
-    "ws4-n64-s8-r96-c112-p1 D64 causal": 96,
-    "ws3-n128-s5-c160-p1-o D64 causal": 128,
+    "ws3-n128-s5-c160-p1 D64 causal": 128,
     "solo1-n64-s2 D128 full": 144,
     "ws2-n128-s2-c240-p1 D128 full": 168,
     "solo1-n64-s2 D128 causal": 144,

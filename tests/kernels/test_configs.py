@@ -50,12 +50,14 @@ def test_every_row_names_a_configuration_that_the_sweep_measures(headdim):
     ("seqlen", "batch", "causal", "name"),
     [
         (128, 8, False, "solo1-n128-s1-d1"),
-        (256, 8, False, "solo1-n128-s2-d1"),
-        (256, 16, False, "solo1-n64-s2-d1"),
-        (512, 16, False, "solo1-n128-s2-d1"),
-        (512, 32, False, "solo1-n128-s2-d1"),
+        (256, 8, False, "solo1-n128-s1-r128-serial-d1"),
+        (256, 16, False, "solo1-n128-s1-r128-serial-d1"),
+        (512, 16, False, "solo1-n128-s1-r128-serial-d1"),
+        (512, 32, False, "solo1-n128-s1-r128-serial-d1"),
+        (256, 32, False, "solo1-n128-s2-d1"),
         (128, 32, True, "solo1-n64-s2-d1"),
-        (512, 8, True, "solo1-n64-s2-d1"),
+        (512, 8, True, "solo1-n128-s1-r128-serial-d1"),
+        (1024, 32, True, "solo1-n64-s2-r96-serial-d1"),
     ],
 )
 def test_the_shapes_of_the_report_get_the_measured_winner(seqlen, batch, causal, name):

@@ -10,19 +10,23 @@ from flashcore_kernels.forward_hopper import (
     HopperConfig,
     hopper_forward,
     is_supported,
+    launch_plan,
+    solo_grid,
     tile_order,
 )
 
 RUN_ON_H100 = [
     HopperConfig("solo", 1, 64, 2),
-    HopperConfig("solo", 1, 64, 2, maxnreg=128, persistent=4, q_in_registers=True),
-    HopperConfig("solo", 1, 64, 3, persistent=3, early_k=False),
+    HopperConfig("solo", 1, 64, 3, pdl=True),
+    HopperConfig("solo", 1, 128, 1, pdl=True),
+    HopperConfig("solo", 1, 128, 2, pdl=True),
+    HopperConfig("solo", 1, 128, 1, maxnreg=128, pdl=True, serial=True),
+    HopperConfig("solo", 1, 64, 2, maxnreg=96, pdl=True, serial=True),
     HopperConfig("ws", 2, 128, 2, consumer_regs=240, persistent=1),
     HopperConfig("ws", 2, 128, 2, consumer_regs=240, persistent=1, ordered=True),
     HopperConfig("ws", 2, 64, 4, consumer_regs=240, persistent=1),
     HopperConfig("ws", 3, 64, 3, consumer_regs=160),
     HopperConfig("ws", 3, 128, 5, consumer_regs=160, persistent=1, ordered=True),
-    HopperConfig("ws", 4, 64, 8, maxnreg=96, consumer_regs=112, persistent=1),
 ]
 
 
@@ -30,6 +34,30 @@ def test_every_candidate_has_its_own_name() -> None:
     for configs in HOPPER_CONFIGS.values():
         names = [config.name for config in configs]
         assert len(set(names)) == len(names)
+
+
+def test_one_stage_and_scores_ahead_take_one_block_of_keys() -> None:
+    config = HopperConfig("solo", 1, 128, 1)
+    q, k, v, out = (torch.zeros(1, 1, 129, 64, dtype=torch.float16) for _ in range(4))
+
+    with pytest.raises(ValueError, match="solo1-n128-s1 takes 128 keys at most, got 129"):
+        launch_plan(q, k, v, out, None, scale=1.0, causal=False, causal_offset=0, config=config)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "causal", "section", "expected"),
+    [
+        ((4, 8, 16), False, 1, ("heads", (4, 8, 16))),
+        ((4, 8, 16), True, 128, ("rows", (8, 16, 4))),
+        ((4, 8, 16), True, 127, ("line", (512, 1, 1))),
+        ((4, 8, 65536), False, 1, ("line", (2097152, 1, 1))),
+        ((65536, 8, 1), True, 8, ("line", (524288, 1, 1))),
+    ],
+)
+def test_the_solo_grid_counts_tiles_heads_and_batch_where_its_axes_are_long_enough(
+    sizes, causal, section, expected
+) -> None:
+    assert solo_grid(*sizes, causal=causal, section=section) == expected
 
 
 def test_cpu_tensors_are_not_supported() -> None:
@@ -74,9 +102,11 @@ def test_results_match_float64(
     case: tuple[int, ...], config: HopperConfig, dtype: torch.dtype
 ) -> None:
     batch, heads, heads_k, seqlen_q, seqlen_k, headdim, causal, offset = case
-    too_large = config.groups == 4 or config.q_in_registers or config.stages * config.block_n > 256
+    too_large = config.stages * config.block_n > 256 or config.maxnreg is not None
     if headdim == 128 and too_large:
         pytest.skip("does not fit registers or shared memory at this headdim")
+    if config.one_block and seqlen_k > config.block_n:
+        pytest.skip("takes one block of keys")
     torch.manual_seed(seqlen_q)
 
     def random(h: int, s: int) -> torch.Tensor:

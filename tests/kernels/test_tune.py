@@ -127,12 +127,11 @@ def test_words_pick_candidates_and_shapes(tune):
     import tune_candidates
 
     (shape,) = [s for s in tune_candidates.SHAPES["causal"] if (s.seqlen, s.batch) == (512, 8)]
-    found = tune_candidates.candidates(shape, "ws4-n64-s8-r96-c112-p1,plain-64x64")
+    found = tune_candidates.candidates(shape, "ws3-n128-s5-c160-p1,plain-64x64")
 
     assert set(found) == {
-        "ws4-n64-s8-r96-c112-p1",
-        "ws4-n64-s8-r96-c112-p1-d1",
-        "ws4-n64-s8-r96-c112-p1-o",
+        "ws3-n128-s5-c160-p1",
+        "ws3-n128-s5-c160-p1-o",
         "plain-64x64-w4-s3",
     }
     assert tune_candidates.candidates(shape, "") != found
@@ -144,8 +143,8 @@ def test_a_whole_name_chooses_one_candidate(tune):
 
     (shape,) = [s for s in tune_candidates.SHAPES["causal"] if (s.seqlen, s.batch) == (512, 32)]
 
-    assert set(tune_candidates.candidates(shape, "=ws4-n64-s8-r96-c112-p1=")) == {
-        "ws4-n64-s8-r96-c112-p1"
+    assert set(tune_candidates.candidates(shape, "=ws3-n128-s5-c160-p1=")) == {
+        "ws3-n128-s5-c160-p1"
     }
 
 
@@ -180,4 +179,4 @@ def test_rows_for_calls_of_few_tiles_can_be_measured(tune):
     ]
 
     assert len(set(rows)) == 5
-    assert {row.max_tiles for row in rows} == {1584, 2112, 132}
+    assert {row.max_tiles for row in rows} == {1584, configs.ANY, 132}
