@@ -112,17 +112,36 @@ class Bench:
         floor_us: dict[str, float] | None = None,
     ) -> Line:
         """Compare ours with the fastest of the others, or with the one that is named."""
+        others = [against] if against else [name for name in subjects if name != OURS]
+        musts = [(others, must)]
+        (line,) = self.lines(label, shape, subjects, musts, timer=timer, l2=l2, floor_us=floor_us)
+        return line
+
+    def lines(
+        self,
+        label: str,
+        shape: str,
+        subjects: Callables,
+        musts: list[tuple[list[str], float | None]],
+        *,
+        timer: str = "device",
+        l2: str = "cold",
+        floor_us: dict[str, float] | None = None,
+    ) -> list[Line]:
+        """Measure all once; compare ours with the fastest of each group, by what is asked there."""
         from pytest_kernelperf.analysis import compare
 
         found = self.measured(f"{label} {shape}", subjects, timer, l2)
         times = {ratio.name: ratio.time_us for ratio in compare(shape, found, OURS).ratios}
-        others = (name for name in times if name != OURS)
-        best = against or min(others, key=times.__getitem__)
-        ratio = next(r for r in compare(shape, found, best).ratios if r.name == OURS)
-        interval = ratio.speedup_interval
         notes = [f"{name}: {note}" for name, one in found.items() for note in one.notes]
-        size = (times[OURS], ratio.speedup, interval.low, interval.high)
-        return Line(label, shape, best, *size, must, times, floor_us or {}, notes)
+        lines = []
+        for others, must in musts:
+            best = min(others, key=times.__getitem__)
+            ratio = next(r for r in compare(shape, found, best).ratios if r.name == OURS)
+            interval = ratio.speedup_interval
+            size = (times[OURS], ratio.speedup, interval.low, interval.high)
+            lines.append(Line(label, shape, best, *size, must, times, floor_us or {}, notes))
+        return lines
 
 
 def ceilings(bench: Bench) -> Ceilings:

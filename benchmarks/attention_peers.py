@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+FA4 = "FA4"  # flash-attn-4
 Callables = dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]
 
 
@@ -140,7 +141,7 @@ def peers(shape: Shape, inputs: tuple[Any, ...]) -> Callables:
     fourth = flash_attention_4(shape)
     if fourth is not None:
         moved = tuple(tensor.transpose(1, 2).contiguous() for tensor in inputs)
-        wanted["FA4"] = (fourth, moved)
+        wanted[FA4] = (fourth, moved)
     return {name: pair for name, pair in wanted.items() if _runs(*pair)}
 
 

@@ -79,18 +79,45 @@ def card(machine: dict[str, str]) -> str:
     return f"; card GPU-{machine['uuid'].split('-')[0]}" if "uuid" in machine else ""
 
 
+def least_by_shape(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each shape's lines that were measured side by side, the one with the least ratio."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        if line["low"] is not None:
+            known = found.setdefault(line["shape"], line)
+            found[line["shape"]] = min(known, line, key=lambda one: one["ratio"])
+    return found
+
+
 def mean(document: Document) -> str:
-    """The geometric mean, with the interval that its lines' give if they are independent."""
-    found = document["summary"]["mean"]
-    spans = [math.log(one["high"] / one["low"]) for one in document["lines"] if one["low"]]
-    half = math.exp(math.hypot(*spans) / 2 / len(spans))
-    low, high = found / half, found * half
-    text = f"{found:.3f} [{low:.3f}, {high:.3f}]"
+    """The geometric mean over shapes, each against the best of all; beside it, of each peer."""
+    lines = document["lines"]
+    all_peers = geometric_mean(list(least_by_shape(lines).values()))
+    text = spanned(*all_peers)
     must = MEAN_MUST.get(document["slice"])
-    if must is None:
-        return text
-    verdict = ("ok" if found >= must else "MISSED") + ("?" if low < must <= high else "")
-    return f"{text} (must {must:.2f}: {verdict})"
+    if must is not None:
+        found, low, high = all_peers
+        verdict = ("ok" if found >= must else "MISSED") + ("?" if low < must <= high else "")
+        text += f" (must {must:.2f}: {verdict})"
+    fa4 = [line for line in lines if line["against"] == "FA4"]
+    if fa4:
+        sdpa = [line for line in lines if line["low"] is not None and line["against"] != "FA4"]
+        text += f", against SDPA {spanned(*geometric_mean(sdpa))}"
+        text += f", against FA4 {spanned(*geometric_mean(fa4))}"
+    return text
+
+
+def geometric_mean(lines: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """A mean of ratios, and the interval that its lines' give if they are independent."""
+    found = math.exp(sum(math.log(one["ratio"]) for one in lines) / len(lines))
+    spans = [math.log(one["high"] / one["low"]) for one in lines]
+    half = math.exp(math.hypot(*spans) / 2 / len(spans))
+    return found, found / half, found * half
+
+
+def spanned(found: float, low: float, high: float) -> str:
+    """A ratio and its interval."""
+    return f"{found:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def report(documents: list[Document]) -> str:
@@ -102,9 +129,14 @@ def report(documents: list[Document]) -> str:
     lines += ["Written by `benchmarks/attention_report.py`; the commands stand in the head of"]
     lines += ["`benchmarks/attention_table.py`. Ratios are the other's time over ours, with 95 %"]
     lines += ["intervals over rounds; a `?` means that the interval holds the limit. Floor: the"]
-    lines += ["least time by the resource in brackets, over ours. A mean's interval takes its"]
-    lines += ["lines for independent. Where kernels have changed since a slice was measured, its"]
-    lines += ["first words say which.", ""]
+    lines += [
+        "least time by the resource in brackets, over ours. A mean is over shapes, each against"
+    ]
+    lines += ["the best of all, and its interval takes them for independent; FA4 is flash-attn-4."]
+    lines += [
+        "Where kernels have changed since a slice was measured, its first words say which.",
+        "",
+    ]
     for machine in sorted(machines):
         named = json.loads(machine)
         lines.append(f"* {', '.join(f'{key} {named[key]}' for key in sorted(named))}")

@@ -109,7 +109,7 @@ def worth_a_try(config: Any, shape: Shape) -> bool:
 def peers(shape: Shape, inputs: tuple[Any, Any, Any]) -> dict[str, Candidate]:
     """SDPA's backends that run this shape."""
     found = attention_peers.peers(shape, inputs)
-    found.pop("FA4", None)  # its inputs lie otherwise
+    found.pop(attention_peers.FA4, None)  # its inputs lie otherwise
     return {name: _with_out(call) for name, (call, _) in found.items()}
 
 

@@ -16,12 +16,12 @@ def _benchmarks_are_importable(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
-def _line(ratio, low, high, must=1.05):
+def _line(ratio, low, high, must=1.05, shape="128x8 H8 D64", against="CUDNN"):
     from attention_lines import Line
 
-    times = {"flashcore": 4.0, "CUDNN": 4.0 * ratio}
+    times = {"flashcore": 4.0, against: 4.0 * ratio}
     floor = {"bytes": 2.0, "products": 1.0}
-    return Line("nine", "128x8 H8 D64", "CUDNN", 4.0, ratio, low, high, must, times, floor)
+    return Line("nine", shape, against, 4.0, ratio, low, high, must, times, floor)
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,52 @@ def test_the_resource_that_binds_is_named():
 def test_a_slice_is_summed_up_by_its_mean_and_what_it_misses():
     from attention_table import summary
 
-    lines = [_line(1.0, 0.9, 1.01), _line(1.44, 1.4, 1.5), _line(0.5, None, None, None)]
+    other = _line(1.44, 1.4, 1.5, shape="128x16 H8 D64")
+    lines = [_line(1.0, 0.9, 1.01), other, _line(0.5, None, None, None)]
     found = summary("nine", lines)
 
     assert found["mean"] == pytest.approx(1.2)  # without the one that was not measured here
     assert found["least"] == 1.0
     assert found["missed"] == ["128x8 H8 D64 against CUDNN", "geometric mean 1.200, must 1.25"]
+
+
+def test_a_mean_takes_of_each_shape_the_peer_that_comes_closest():
+    from attention_report import mean
+    from attention_table import _record, summary
+
+    lines = [
+        _line(1.6, 1.6, 1.6),
+        _line(1.2, 1.2, 1.2, against="FA4"),
+        _line(1.2, 1.2, 1.2, shape="512x32 H8 D64"),
+        _line(1.5, 1.5, 1.5, shape="512x32 H8 D64", against="FA4"),
+    ]
+    found = summary("nine", lines)
+
+    assert (found["mean"], found["least"]) == (pytest.approx(1.2), 1.2)
+    assert found["missed"] == ["geometric mean 1.200, must 1.25"]
+    document = {"slice": "nine", "lines": [_record(line) for line in lines], "summary": found}
+    expected = "1.200 [1.200, 1.200] (must 1.25: MISSED), against SDPA 1.386 [1.386, 1.386], "
+    assert mean(document) == expected + "against FA4 1.342 [1.342, 1.342]"
+
+
+def test_flash_attn_4_has_a_line_and_a_limit_of_its_own(monkeypatch):
+    """SDPA's best backend is asked for 1.0, flash-attn-4 for 0.92; all are measured together."""
+    import attention_table
+    from attention_lines import Bench
+
+    asked = []
+    monkeypatch.setattr(Bench, "lines", lambda *args, **_: asked.append(args[1:]) or ["", ""])
+    monkeypatch.setattr(attention_table, "tensors", lambda *_: ())
+    monkeypatch.setattr(
+        attention_table, "peers", lambda *_: dict.fromkeys(("sdpa", "CUDNN", "FA4"))
+    )
+    measure = next(iter(attention_table.SLICES["long"](Bench("cuda", 5, 4))))
+
+    assert measure() == ["", ""]
+    ((label, shape, subjects, musts),) = asked
+    assert (label, shape) == ("long", "1024x16 H32 D64")
+    assert set(subjects) == {"flashcore", "sdpa", "CUDNN", "FA4"}
+    assert musts == [(["sdpa", "CUDNN"], 1.0), (["FA4"], 0.92)]
 
 
 def test_a_line_that_fails_is_named_and_the_others_are_measured(monkeypatch, capsys):
