@@ -173,7 +173,8 @@ def compile_slice(args: argparse.Namespace) -> None:
         ]
         jobs += [(config, headdim, causal) for config in chosen]
     for config, headdim, causal in jobs[index::count]:
-        q = torch.empty((2, 2, 1024, headdim), device="cuda", dtype=torch.float16)
+        seqlen = config.block_n if config.one_block else 1024
+        q = torch.empty((2, 2, seqlen, headdim), device="cuda", dtype=torch.float16)
         mask = {"scale": 1.0, "causal": causal, "causal_offset": 0}
         kernel, values, constants, options, grid = launch_plan(
             *(q, q, q, torch.empty_like(q), None), **mask, config=config
@@ -286,7 +287,7 @@ def main() -> None:
     parser.add_argument("--shapes", choices=sorted(SHAPES), default="nine")
     parser.add_argument("--budget-seconds", type=float, default=150.0, help="for measuring")
     parser.add_argument("--out", default="")
-    parser.add_argument("--only", default="", help="candidates with one of these words: ws4,solo")
+    parser.add_argument("--only", default="", help="candidates with one of these words: ws3,solo")
     parser.add_argument("--match", default="", help="shapes with one of these words: 256x32,512x")
     parser.add_argument("--samples", type=int, default=11)
     parser.add_argument("--top", type=int, default=3, help="candidates to print per shape")

@@ -101,9 +101,7 @@ def worth_a_try(config: Any, shape: Shape) -> bool:
         return False
     if config.block_m > 64 and config.block_n == 128 and shape.seqlen < 512:
         return False  # 20 to 60 % behind at S = 256
-    if config.persistent and shape.seqlen == 128:
-        return False  # one turn
-    return not (config.pdl and shape.seqlen > 512)
+    return not (config.persistent and shape.seqlen == 128)  # one turn
 
 
 def peers(shape: Shape, inputs: tuple[Any, Any, Any]) -> dict[str, Candidate]:

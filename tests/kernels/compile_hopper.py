@@ -180,7 +180,8 @@ def _plain(value: Any) -> Any:
 def show(name: str, causal: str, headdim: str = "64") -> None:
     """Print one candidate's PTX and what ptxas says of it."""
     config = next(c for c in forward_hopper.HOPPER_CONFIGS[int(headdim)] if c.name == name)
-    ptx = compiled(config, int(headdim), causal == "1").asm["ptx"]
+    seqlen = config.block_n if config.one_block else ALIGNED
+    ptx = compiled(config, int(headdim), causal == "1", seqlen=seqlen).asm["ptx"]
     print(ptx)
     print(ptxas.words(ptx))
 

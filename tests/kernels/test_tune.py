@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
+import needs
 import pytest
 import torch
 
@@ -166,6 +168,39 @@ def test_a_section_of_heads_holds_for_its_candidate_alone(tune, monkeypatch):
         found[name](None, None, None, None)
 
     assert walked == [128, 8, 32]
+
+
+def test_what_a_row_names_is_measured_at_the_shapes_that_get_the_row(tune):
+    import tune_candidates
+
+    from flashcore_kernels import configs
+
+    for shape in (shape for shapes in tune_candidates.SHAPES.values() for shape in shapes):
+        heads = shape.batch * shape.heads
+        row = configs.select((9, 0), shape.headdim, shape.causal, shape.seqlen, shape.seqlen, heads)
+        if row.hopper is not None:
+            assert row.hopper.name in tune_candidates.candidates(shape, ""), shape.name
+
+
+@needs.TRITON_3_6
+def test_all_candidates_are_compiled_at_lengths_that_they_take(tune, monkeypatch):
+    from flashcore_kernels import forward_hopper
+
+    empty, launch_plan = torch.empty, forward_hopper.launch_plan
+    compiled = []
+
+    def plan(*tensors, config, **mask):
+        _, *rest = launch_plan(*tensors, config=config, **mask)
+        kernel = SimpleNamespace(warmup=lambda *args, **options: compiled.append(config))
+        return kernel, *rest
+
+    monkeypatch.setattr(torch, "empty", lambda size, device, dtype: empty(size, dtype=dtype))
+    monkeypatch.setattr(forward_hopper, "launch_plan", plan)
+    monkeypatch.setattr(forward_hopper, "_multiprocessors", lambda device_index: 132)
+
+    tune.compile_slice(Namespace(slice="0/1", shapes="nine", only=""))
+
+    assert list(forward_hopper.HOPPER_CONFIGS[64]) == compiled
 
 
 def test_rows_for_calls_of_few_tiles_can_be_measured(tune):
