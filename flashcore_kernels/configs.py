@@ -29,7 +29,6 @@ class TileConfig:
         BLOCK_N: Keys per step.
         num_warps: Warps per program; 4 make one warpgroup, 64 rows of a tensor-core instruction.
         num_stages: Key tiles in flight.
-        q_in_registers: Whether the queries are kept in registers instead of shared memory.
         prefetch: Whether L2 is asked for the first keys before the queries are waited for.
     """
 
@@ -37,7 +36,6 @@ class TileConfig:
     BLOCK_N: int
     num_warps: int
     num_stages: int
-    q_in_registers: bool = False
     prefetch: bool = False
 
 

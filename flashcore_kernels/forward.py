@@ -127,7 +127,6 @@ def attention_forward_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     STAGES: tl.constexpr,
-    Q_IN_REGISTERS: tl.constexpr,
     PREFETCH: tl.constexpr,
 ):
     """
@@ -183,13 +182,6 @@ def attention_forward_kernel(
         _prefetch(k_base, stride_kn, seqlen_k, BLOCK_D, PREFETCH_ROWS)
         _prefetch(v_base, stride_vn, seqlen_k, BLOCK_D, PREFETCH_ROWS)
     q = _load(q_pointers, rows[:, None], offs_d[None, :], seqlen_q, not EVEN_M, BOUND_D)
-    if Q_IN_REGISTERS:
-        # A warpgroup product takes its first operand from registers only if it comes from another
-        # product, so q is multiplied by the identity, which is exact. Each product with k then
-        # reads one operand from shared memory instead of two (m64n64k16 from two operands takes
-        # all of its bandwidth), for 15 registers more and BLOCK_M * BLOCK_D less shared memory.
-        identity = (offs_d[:, None] == offs_d[None, :]).to(q.dtype)
-        q = tl.dot(q, identity).to(q.dtype)
     k_pointers = k_base + offs_n[None, :] * stride_kn + offs_d[:, None]
     v_pointers = v_base + offs_n[:, None] * stride_vn + offs_d[None, :]
 
@@ -295,7 +287,6 @@ def plain_forward(
         config.BLOCK_M,
         config.BLOCK_N,
         config.num_stages,
-        config.q_in_registers,
         config.prefetch and COMPILED,
     )
     pointers = (q, k, v, out, lse)

@@ -8,7 +8,6 @@ one may have defined the kernels for the interpreter.
 from __future__ import annotations
 
 import json
-import re
 
 import needs
 import pytest
@@ -23,7 +22,6 @@ from flashcore_kernels.configs import TileConfig
 REGISTERS = {
     (64, TileConfig(64, 64, 4, 3)): (108, 112, 128),
     (64, TileConfig(64, 64, 4, 3, prefetch=True)): (108, 112, 128),
-    (64, TileConfig(64, 64, 4, 3, q_in_registers=True)): (128, 128, 160),
     (64, TileConfig(64, 128, 4, 2)): (160, 160, 216),
     (64, TileConfig(64, 128, 4, 2, prefetch=True)): (160, 160, 216),
     (64, TileConfig(128, 64, 8, 3)): (108, 112, 124),
@@ -46,7 +44,6 @@ def _case(headdim: int, tile: TileConfig, form: str, dtype: str = "fp16") -> dic
         "BLOCK_M": tile.BLOCK_M,
         "BLOCK_N": tile.BLOCK_N,
         "STAGES": tile.num_stages,
-        "Q_IN_REGISTERS": tile.q_in_registers,
         "PREFETCH": tile.prefetch,
         "num_warps": tile.num_warps,
         "dtype": dtype,
@@ -96,8 +93,6 @@ def _compile(case: dict, capability: int) -> dict:
     return ptxas.assembled(ptx, capability) | {
         "shared_bytes": compiled.metadata.shared,
         "wgmma": ptx.count("wgmma.mma_async"),
-        # The first operand is a list of registers; from shared memory it is a descriptor, "%rd".
-        "wgmma_from_registers": len(re.findall(r"wgmma\.mma_async[^;]*\}, *\{", ptx)),
         "prefetches": ptx.count("prefetch.global.L2"),
         "mma": ptx.count("mma.sync"),
         "async_copies": ptx.count("cp.async.c"),
@@ -144,15 +139,6 @@ def test_a_tile_uses_the_tensor_cores_well(compiled, headdim, tile, form):
     assert result["async_copies"] > 0
     assert result["registers"] <= REGISTERS[headdim, tile][FORMS.index(form)]
     assert result["shared_bytes"] <= 227 * 1024
-
-
-def test_queries_in_registers_halve_the_operands_read_from_shared_memory(compiled):
-    """The identity product is really there, and the loop's products take registers."""
-    plain = compiled[_key(64, TileConfig(64, 64, 4, 3), "plain")]
-    registers = compiled[_key(64, TileConfig(64, 64, 4, 3, q_in_registers=True), "plain")]
-
-    assert registers["wgmma_from_registers"] > plain["wgmma_from_registers"]
-    assert plain["shared_bytes"] - registers["shared_bytes"] == 64 * 64 * 2
 
 
 def test_the_prefetch_is_in_the_machine_code(compiled):
