@@ -31,8 +31,6 @@ class HopperConfig:
         groups: Tiles of 64 query rows per program.
         block_n: Keys per step.
         stages: Depth of the K and V rings.
-        poly: Of every 8 exponentials, how many are computed on the FMA pipe instead of the
-            special-function unit.
         maxnreg: Registers per thread at launch; for "ws" it decides how many programs share an SM.
         consumer_regs: Registers of a consumer's thread after the hand-over ("ws" only).
         persistent: Programs per SM of a persistent grid; 0 starts one program per tile ("ws" only).
@@ -46,7 +44,6 @@ class HopperConfig:
     groups: int
     block_n: int
     stages: int
-    poly: int = 0
     maxnreg: int | None = None
     consumer_regs: int = 160
     persistent: int = 0
@@ -68,7 +65,6 @@ class HopperConfig:
     def name(self) -> str:
         """A short name, unique per configuration, for tables."""
         parts = [f"{self.family}{self.groups}", f"n{self.block_n}", f"s{self.stages}"]
-        parts += [f"x{self.poly}"] if self.poly else []
         parts += [f"r{self.maxnreg}"] if self.maxnreg else []
         parts += [f"c{self.consumer_regs}"] if self.family == "ws" else []
         parts += [f"p{self.persistent}"] if self.persistent else []
@@ -239,7 +235,6 @@ def launch_plan(
         "STAGES": config.stages,
         "EVEN_N": seqlen_k % config.block_n == 0,
         "WRITE_LSE": lse is not None,
-        "POLY": config.poly,
         "PDL": config.pdl,
     }
     options: dict[str, Any] = {"num_warps": 4, "launch_pdl": config.pdl}

@@ -335,7 +335,6 @@ def attention_solo_kernel(
     STAGES: gl.constexpr,
     EVEN_N: gl.constexpr,
     WRITE_LSE: gl.constexpr,
-    POLY: gl.constexpr,
     PDL: gl.constexpr,
     GRID: gl.constexpr,
     BLOCKS: gl.constexpr,
@@ -344,7 +343,7 @@ def attention_solo_kernel(
     """One program: one tile of 64 query rows."""
     D: gl.constexpr = q_desc.block_shape[3]
     BLOCK_N: gl.constexpr = k_desc.block_shape[2]
-    plan = Plan(D, GROUP, CAUSAL, BLOCK_N, 1, STAGES, EVEN_N, WRITE_LSE, POLY, False)
+    plan = Plan(D, GROUP, CAUSAL, BLOCK_N, 1, STAGES, EVEN_N, WRITE_LSE, False)
     problem = Problem(seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total)
     q_feed = _allocate(q_desc, 1)
     k_feed = _allocate(k_desc, STAGES)

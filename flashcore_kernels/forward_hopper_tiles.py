@@ -36,7 +36,6 @@ class Plan:
     STAGES: gl.constexpr
     EVEN_N: gl.constexpr  # seqlen_k is a multiple of BLOCK_N
     WRITE_LSE: gl.constexpr
-    POLY: gl.constexpr  # of every 8 exponentials, how many go to the FMA pipe
     PERSISTENT: gl.constexpr  # a program works on several tiles, one per turn
     ORDERED: gl.constexpr  # consumer warpgroups issue their products in turn
 
@@ -51,7 +50,6 @@ class Plan:
         STAGES,
         EVEN_N,
         WRITE_LSE,
-        POLY,
         PERSISTENT,
         ORDERED=False,
     ):
@@ -63,7 +61,6 @@ class Plan:
         self.STAGES = gl.constexpr(STAGES)
         self.EVEN_N = gl.constexpr(EVEN_N)
         self.WRITE_LSE = gl.constexpr(WRITE_LSE)
-        self.POLY = gl.constexpr(POLY)
         self.PERSISTENT = gl.constexpr(PERSISTENT)
         self.ORDERED = gl.constexpr(ORDERED)
 
@@ -238,53 +235,6 @@ def _mask(s, row, key, problem, plan, S_LAYOUT: gl.constexpr):
     return gl.where(seen, s, float("-inf"))
 
 
-@gluon.constexpr_function
-def _exp2_program(poly):
-    """
-    PTX for eight exp2, ``poly`` of them (spread evenly) on the FMA pipe.
-
-    2^x = 2^n 2^f with n = round(x): adding 1.5 * 2^23 leaves n in the low mantissa bits, a cubic
-    gives 2^f for f in [-1/2, 1/2] to 7.5e-5 (minimax; a seventh of what rounding P to float16
-    costs), n goes into the exponent.
-    """
-    lines = []
-    for i in range(8):
-        out, x = f"${i}", f"${i + 8}"
-        if (i * poly) % 8 < poly:
-            lines.append(f"""{{ .reg .f32 t, n, f, y; .reg .b32 e, b;
-                max.ftz.f32 f, {x}, 0fC2FC0000; add.rn.f32 t, f, 0f4B400000;
-                sub.rn.f32 n, t, 0f4B400000; sub.rn.f32 f, f, n;
-                fma.rn.f32 y, f, 0f3D61FBB0, 0f3E786F0D; fma.rn.f32 y, y, f, 0f3F31798D;
-                fma.rn.f32 y, y, f, 0f3F7FFB49; mov.b32 e, t; shl.b32 e, e, 23;
-                mov.b32 b, y; add.s32 b, b, e;
-                mov.b32 {out}, b; }}""")
-        else:
-            lines.append(f"ex2.approx.ftz.f32 {out}, {x};")
-    return "\n".join(lines)
-
-
-@gluon.jit
-def _exp2(x, POLY: gl.constexpr):
-    """
-    2^x of a tile of scores; ``POLY`` of every 8 leave the special-function unit alone.
-
-    That unit makes 16 results per clock and SM, which at headdim 64 costs as many clocks as both
-    products together. But issue slots bind first: 1 or 2 of 8 take 2 to 10 % longer, so no row has
-    any.
-    """
-    if POLY == 0:
-        return gl.exp2(x)
-    PROGRAM: gl.constexpr = _exp2_program(POLY)
-    return gl.inline_asm_elementwise(
-        PROGRAM,
-        "=f,=f,=f,=f,=f,=f,=f,=f,f,f,f,f,f,f,f,f",
-        [x],
-        dtype=gl.float32,
-        is_pure=True,
-        pack=8,
-    )
-
-
 @gluon.jit
 def _no_shares():
     """Sums of no weights."""
@@ -311,13 +261,15 @@ def _row_sum(shares, S_LAYOUT: gl.constexpr):
 
 
 @gluon.jit
-def _softmax(s, m, shares, scale_log2, MASKED: gl.constexpr, POLY: gl.constexpr):
+def _softmax(s, m, shares, scale_log2, MASKED: gl.constexpr):
     """
     One step of the online softmax on raw scores; returns (p, alpha, m, shares).
 
     What was tried here and lost: the maximum by a tree instead of a chain (half the latency, and 2
-    to 3 % more in ``ws3``), and leaving it, and O, alone while it grows by less than 2^8 (a branch
-    spares 32 of 400 instructions of a step, and costs 1 to 8 %).
+    to 3 % more in ``ws3``), leaving it, and O, alone while it grows by less than 2^8 (a branch
+    spares 32 of 400 instructions of a step, and costs 1 to 8 %), and a share of the exponentials as
+    polynomials on the FMA pipe (1 or 2 of 8 take 2 to 10 % longer: the special-function unit has as
+    much to do as the tensor cores at headdim 64, but issue slots bind first).
     """
     m_new = gl.maximum(m, gl.max(s, 1))
     m_safe = m_new
@@ -325,7 +277,7 @@ def _softmax(s, m, shares, scale_log2, MASKED: gl.constexpr, POLY: gl.constexpr)
         # a row that has seen no key yet: -inf - -inf would be NaN
         m_safe = gl.where(m_new == float("-inf"), 0.0, m_new)
     shift = m_safe * scale_log2
-    p = _exp2(s * scale_log2 - shift[:, None], 0 if MASKED else POLY)
+    p = gl.exp2(s * scale_log2 - shift[:, None])
     alpha = gl.exp2(m * scale_log2 - shift)
     shrink = gl.convert_layout(alpha, gl.SliceLayout(1, SHARES))
     return p, alpha, m_new, shares * shrink[:, None] + _shares(p)
@@ -347,4 +299,4 @@ def _weights(s, m, shares, row, key, clear, scale_log2, problem, plan, S_LAYOUT:
     if MASKED:  # noqa: SIM102 (the first test is the compiler's)
         if key >= clear:
             s = _mask(s, row, key, problem, plan, S_LAYOUT)
-    return _softmax(s, m, shares, scale_log2, MASKED, plan.POLY)
+    return _softmax(s, m, shares, scale_log2, MASKED)

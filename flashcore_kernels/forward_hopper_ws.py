@@ -17,9 +17,8 @@ while the consumers still finish this one, and O leaves through the memory of it
 128 and S = 1024 that takes 12 % off, at 4096 3 %, at 16384 nothing.
 
 Sources: FlashAttention-3 (Shah et al., 2024) for the producer/consumer split, for issuing S_{j+1}
-before O_j, and for warpgroups that take turns at the tensor cores; FlashAttention-4 (2025) for
-computing a share of the exponentials on the FMA pipe; Milakov and Gimelshein (2018) for the online
-softmax.
+before O_j, and for warpgroups that take turns at the tensor cores; Milakov and Gimelshein (2018)
+for the online softmax.
 """
 
 # no "from __future__ import annotations" here: Gluon aggregates read their annotations as types
@@ -129,7 +128,7 @@ def _masked_step(q, acc, m, shares, rings, it, row, key, scale_log2, problem, pl
     s = warpgroup_mma_wait(0, deps=[s])
     mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
     s = _mask(s, row, key, problem, plan, S_LAYOUT)
-    p, alpha, m, shares = _softmax(s, m, shares, scale_log2, True, 0)
+    p, alpha, m, shares = _softmax(s, m, shares, scale_log2, True)
     acc = _rescale(acc, alpha, O_LAYOUT)
     acc = _output(_operand(p, rings.v.smem.dtype, O_LAYOUT), acc, rings, it, plan)
     acc = warpgroup_mma_wait(0, deps=[acc])
@@ -151,7 +150,7 @@ def _step(q, acc, p, m, shares, rings, it, scale_log2, plan, W: gl.constexpr,
     s = warpgroup_mma_wait(1, deps=[s])
     _pass_turn(rings, plan, W)
     mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
-    p_new, alpha, m, shares = _softmax(s, m, shares, scale_log2, False, plan.POLY)
+    p_new, alpha, m, shares = _softmax(s, m, shares, scale_log2, False)
     # Already filled, so this never waits: it ends a basic block. Without it ptxas moves the wait
     # for O_{it-1} up in front of the exponentials, and nothing overlaps. 2 to 3 % less.
     mbarrier.wait(rings.v.ready.index(before % plan.STAGES), (before // plan.STAGES) & 1)
@@ -196,7 +195,7 @@ def _attend(q, rings, it, turn, row, steps, full, scale_log2, problem, plan, W: 
         mbarrier.arrive(rings.k.free.index(it % plan.STAGES))
         if MASKED:
             s = _mask(s, row, (last - it) * BLOCK_N, problem, plan, S_LAYOUT)
-        p32, alpha, m, shares = _softmax(s, m, shares, scale_log2, MASKED, plan.POLY)
+        p32, alpha, m, shares = _softmax(s, m, shares, scale_log2, MASKED)
         if plan.CAUSAL:
             acc = _rescale(acc, alpha, O_LAYOUT)
         p = _operand(p32, rings.v.smem.dtype, O_LAYOUT)
@@ -267,7 +266,7 @@ def attention_ws_kernel(
     q_desc, k_desc, v_desc, o_desc, lse, scale_log2,
     seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total,
     GROUP: gl.constexpr, CAUSAL: gl.constexpr, CONSUMERS: gl.constexpr, STAGES: gl.constexpr,
-    EVEN_N: gl.constexpr, WRITE_LSE: gl.constexpr, POLY: gl.constexpr, PDL: gl.constexpr,
+    EVEN_N: gl.constexpr, WRITE_LSE: gl.constexpr, PDL: gl.constexpr,
     PERSISTENT: gl.constexpr, ORDERED: gl.constexpr, CONSUMER_REGS: gl.constexpr,
 ):  # fmt: skip
     """Allocate the rings, then split into one producer warp and ``CONSUMERS`` warpgroups."""
@@ -275,7 +274,7 @@ def attention_ws_kernel(
     BLOCK_N: gl.constexpr = k_desc.block_shape[2]
     plan = Plan(
         *(D, GROUP, CAUSAL, BLOCK_N, CONSUMERS, STAGES),
-        *(EVEN_N, WRITE_LSE, POLY, PERSISTENT, ORDERED),
+        *(EVEN_N, WRITE_LSE, PERSISTENT, ORDERED),
     )
     problem = Problem(seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total)
     if PDL:
