@@ -32,10 +32,10 @@ class Plan:
     GROUP: gl.constexpr  # query heads per key/value head
     CAUSAL: gl.constexpr
     BLOCK_N: gl.constexpr
-    CONSUMERS: gl.constexpr
     STAGES: gl.constexpr
     EVEN_N: gl.constexpr  # seqlen_k is a multiple of BLOCK_N
     WRITE_LSE: gl.constexpr
+    CONSUMERS: gl.constexpr  # warpgroups that share a program's K and V
     PERSISTENT: gl.constexpr  # a program works on several tiles, one per turn
     ORDERED: gl.constexpr  # consumer warpgroups issue their products in turn
 
@@ -46,21 +46,21 @@ class Plan:
         GROUP,
         CAUSAL,
         BLOCK_N,
-        CONSUMERS,
         STAGES,
         EVEN_N,
         WRITE_LSE,
-        PERSISTENT,
+        CONSUMERS=1,
+        PERSISTENT=False,
         ORDERED=False,
     ):
         self.HEADDIM = gl.constexpr(HEADDIM)
         self.GROUP = gl.constexpr(GROUP)
         self.CAUSAL = gl.constexpr(CAUSAL)
         self.BLOCK_N = gl.constexpr(BLOCK_N)
-        self.CONSUMERS = gl.constexpr(CONSUMERS)
         self.STAGES = gl.constexpr(STAGES)
         self.EVEN_N = gl.constexpr(EVEN_N)
         self.WRITE_LSE = gl.constexpr(WRITE_LSE)
+        self.CONSUMERS = gl.constexpr(CONSUMERS)
         self.PERSISTENT = gl.constexpr(PERSISTENT)
         self.ORDERED = gl.constexpr(ORDERED)
 
@@ -281,22 +281,3 @@ def _softmax(s, m, shares, scale_log2, MASKED: gl.constexpr):
     alpha = gl.exp2(m * scale_log2 - shift)
     shrink = gl.convert_layout(alpha, gl.SliceLayout(1, SHARES))
     return p, alpha, m_new, shares * shrink[:, None] + _shares(p)
-
-
-@gluon.jit
-def _weights(s, m, shares, row, key, clear, scale_log2, problem, plan, S_LAYOUT: gl.constexpr,
-             LAST_KEYS: gl.constexpr):  # fmt: skip
-    """
-    Mask, if this block of keys needs it, and softmax.
-
-    Without a causal mask only ``LAST_KEYS``, the block visited first, can reach behind the end: the
-    loop over the others knows no mask, which takes 15 % off 500x16 (registers for a third program).
-    A causal one is a uniform branch inside the loop. A loop of its own for masked blocks costs two
-    instructions more per pair of scores in both loops: P in float16 then crosses from one to the
-    other one half at a time.
-    """
-    MASKED: gl.constexpr = plan.CAUSAL or (LAST_KEYS and not plan.EVEN_N)
-    if MASKED:  # noqa: SIM102 (the first test is the compiler's)
-        if key >= clear:
-            s = _mask(s, row, key, problem, plan, S_LAYOUT)
-    return _softmax(s, m, shares, scale_log2, MASKED)

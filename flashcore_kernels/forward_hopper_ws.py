@@ -273,8 +273,8 @@ def attention_ws_kernel(
     D: gl.constexpr = q_desc.block_shape[3]
     BLOCK_N: gl.constexpr = k_desc.block_shape[2]
     plan = Plan(
-        *(D, GROUP, CAUSAL, BLOCK_N, CONSUMERS, STAGES),
-        *(EVEN_N, WRITE_LSE, PERSISTENT, ORDERED),
+        *(D, GROUP, CAUSAL, BLOCK_N, STAGES, EVEN_N, WRITE_LSE),
+        *(CONSUMERS, PERSISTENT, ORDERED),
     )
     problem = Problem(seqlen_q, seqlen_k, offset, nheads, num_m, num_bh, section, total)
     if PDL:

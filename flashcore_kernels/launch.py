@@ -97,7 +97,7 @@ class PreparedLaunch:
 
     As `PointerLaunch`, but what an address becomes is a tensor map with its shape and strides. It
     depends on the address alone, so the whole argument list is remembered per stream and set of
-    addresses: handed over as it is, its 72 values are not copied.
+    addresses: handed over as it is, its some 70 values are not copied.
     """
 
     __slots__ = ("_after_stream", "_arguments", "_bound", "_grid", "_launch", "_scalars")

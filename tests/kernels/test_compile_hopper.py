@@ -95,7 +95,7 @@ def test_bfloat16_costs_the_same_registers(compiled):
 
 @pytest.mark.parametrize("case", REGISTERS)
 def test_the_fast_path_hands_over_what_triton_would(compiled, case):
-    """All 69 arguments, in order: handles, flags, four tensor maps, sizes, constants."""
+    """All arguments, in order: handles, flags, four tensor maps, sizes, constants."""
     by_triton, prepared = compiled[case]["calls"]
 
     assert by_triton == prepared
