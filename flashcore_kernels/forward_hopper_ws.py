@@ -67,7 +67,7 @@ def _wait_turn(rings, it, plan, W: gl.constexpr):
 
 @gluon.jit
 def _pass_turn(rings, plan, W: gl.constexpr):
-    """Let the next warpgroup issue its products: this one's scores are there."""
+    """Let the next warpgroup issue its products: this one's scores are there, or under way."""
     if plan.ORDERED:
         mbarrier.arrive(rings.order.index((W + 1) % plan.CONSUMERS))
 
@@ -122,7 +122,11 @@ def _operand(p, dtype: gl.constexpr, O_LAYOUT: gl.constexpr):
 @gluon.jit
 def _masked_step(q, acc, m, shares, rings, it, row, key, scale_log2, problem, plan,
                  W: gl.constexpr, S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr):  # fmt: skip
-    """Key block ``it`` from its scores to its output, nothing overlapped: rare, and then few."""
+    """
+    Key block ``it`` from its scores to its output, nothing overlapped: rare, and then few.
+
+    The turn passes as soon as the scores are issued.
+    """
     s = _scores(q, rings, it, plan, W, S_LAYOUT)
     _pass_turn(rings, plan, W)
     s = warpgroup_mma_wait(0, deps=[s])

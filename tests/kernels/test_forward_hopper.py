@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import needs
 import pytest
 import torch
 
@@ -42,6 +43,25 @@ def test_one_stage_and_scores_ahead_take_one_block_of_keys() -> None:
 
     with pytest.raises(ValueError, match="solo1-n128-s1 takes 128 keys at most, got 129"):
         launch_plan(q, k, v, out, None, scale=1.0, causal=False, causal_offset=0, config=config)
+
+
+@needs.TRITON_3_6
+@pytest.mark.parametrize(
+    ("keys", "expected"), [(1, 1), (64, 1), (65, 2), (128, 2), (129, 3), (193, 3), (100000, 3)]
+)
+def test_the_solo_kernel_is_compiled_for_one_block_of_keys_more_than_its_ring_holds(
+    keys, expected
+) -> None:
+    """More of them are all alike: they refill the ring."""
+    q, out = (torch.empty(1, 1, 64, 64, dtype=torch.float16) for _ in range(2))
+    k = torch.empty(1, 1, keys, 64, dtype=torch.float16)
+    mask = {"scale": 1.0, "causal": True, "causal_offset": 0}
+
+    _, _, constants, *_ = launch_plan(
+        q, k, k, out, None, **mask, config=HopperConfig("solo", 1, 64, 2)
+    )
+
+    assert expected == constants["BLOCKS"]
 
 
 @pytest.mark.parametrize(
