@@ -4,8 +4,9 @@ Which kernel and tile a shape gets. Nothing is tuned at call time: every row nam
 Run 6 but for lone calls (the host's share of a lone call, runs 4 and 5) and the plain kernel (run
 2): H100 80GB HBM3, fp16, device time per call in a paced CUDA graph over rotating inputs, 8 heads
 of 64 (32 heads from S = 1024 on; 16 heads of 128) where no other is named, against the best SDPA
-backend of the same comparison; bf16 takes the same rows. docs/attention.md has the commands and the
-losers.
+backend of the same comparison; bf16 takes the same rows. A plain tile beside a Gluon kernel, which
+runs where that can't, was not measured at all of its row. docs/attention.md has the commands and
+the losers.
 To override a row after a new measurement, change its one line.
 """
 
