@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 
 import pytest
+from live import flat, to_six_digits
 
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import Entry, Recorded, Reference, Status, Verdict
@@ -201,27 +202,6 @@ def measured(verdict: Verdict) -> dict[str, object]:
         key: value
         for key, value in flat(verdict).items()
         if key not in _RULE and not key.startswith("change_interval")
-    }
-
-
-def flat(verdict: Verdict) -> dict[str, object]:
-    """
-    Return a verdict's fields, with those of its intervals and its roofline as fields of their own.
-    """
-    found = asdict(verdict)
-    for name in ("interval_us", "change_interval", "roofline"):
-        ends = found.pop(name) or {}
-        found |= {f"{name}.{end}": value for end, value in ends.items()}
-    return found
-
-
-def to_six_digits(fields: dict[str, object]) -> dict[str, object]:
-    """
-    Return the fields with numbers that equal all that agree with them to six digits.
-    """
-    return {
-        key: pytest.approx(value, rel=1e-6, abs=1e-9) if isinstance(value, float) else value
-        for key, value in fields.items()
     }
 
 

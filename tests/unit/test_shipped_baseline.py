@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from test_recorded_baseline import flat, to_six_digits
+from live import flat, to_six_digits
 
 from pytest_kernelperf.gate import Gate
 from pytest_kernelperf.model import Status
