@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from attention_peers import FA4
+
 Document = dict[str, Any]
 TITLES = {
     "nine": "The nine shapes of the report, float16, 8 heads of 64",
@@ -33,6 +35,16 @@ TITLES = {
 MEAN_MUST = {"nine": 1.25}
 HEAD = "| shape | ours, us | compared with | times as fast | must | | floor |"
 RULE = "|---|---:|---|---|---:|---|---|"
+INTRODUCTION = """\
+# The attention kernels beside their peers
+
+Written by `benchmarks/attention_report.py`; the commands stand in the head of
+`benchmarks/attention_table.py`. Ratios are the other's time over ours, with 95 %
+intervals over rounds; a `?` means that the interval holds the limit. Floor: the
+least time by the resource in brackets, over ours. A mean is over shapes, each against
+the best of all, and its interval takes them for independent; FA4 is flash-attn-4.
+Where kernels have changed since a slice was measured, its first words say which.
+"""
 
 
 def table(document: Document) -> Iterator[str]:
@@ -99,11 +111,11 @@ def mean(document: Document) -> str:
         found, low, high = all_peers
         verdict = ("ok" if found >= must else "MISSED") + ("?" if low < must <= high else "")
         text += f" (must {must:.2f}: {verdict})"
-    fa4 = [line for line in lines if line["against"] == "FA4"]
+    fa4 = [line for line in lines if line["against"] == FA4]
     if fa4:
-        sdpa = [line for line in lines if line["low"] is not None and line["against"] != "FA4"]
+        sdpa = [line for line in lines if line["low"] is not None and line["against"] != FA4]
         text += f", against SDPA {spanned(*geometric_mean(sdpa))}"
-        text += f", against FA4 {spanned(*geometric_mean(fa4))}"
+        text += f", against {FA4} {spanned(*geometric_mean(fa4))}"
     return text
 
 
@@ -125,18 +137,7 @@ def report(documents: list[Document]) -> str:
     order = list(TITLES)
     documents = sorted(documents, key=lambda document: order.index(document["slice"]))
     machines = {json.dumps(document["machine"], sort_keys=True) for document in documents}
-    lines = ["# The attention kernels beside their peers", ""]
-    lines += ["Written by `benchmarks/attention_report.py`; the commands stand in the head of"]
-    lines += ["`benchmarks/attention_table.py`. Ratios are the other's time over ours, with 95 %"]
-    lines += ["intervals over rounds; a `?` means that the interval holds the limit. Floor: the"]
-    lines += [
-        "least time by the resource in brackets, over ours. A mean is over shapes, each against"
-    ]
-    lines += ["the best of all, and its interval takes them for independent; FA4 is flash-attn-4."]
-    lines += [
-        "Where kernels have changed since a slice was measured, its first words say which.",
-        "",
-    ]
+    lines = [INTRODUCTION]
     for machine in sorted(machines):
         named = json.loads(machine)
         lines.append(f"* {', '.join(f'{key} {named[key]}' for key in sorted(named))}")

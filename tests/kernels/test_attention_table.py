@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,6 +95,54 @@ def test_flash_attn_4_has_a_line_and_a_limit_of_its_own(monkeypatch):
     assert (label, shape) == ("long", "1024x16 H32 D64")
     assert set(subjects) == {"flashcore", "sdpa", "CUDNN", "FA4"}
     assert musts == [(["sdpa", "CUDNN"], 1.0), (["FA4"], 0.92)]
+
+
+def test_where_flash_attn_4_is_not_installed_its_figures_elsewhere_stand_beside_ours(monkeypatch):
+    import attention_table
+    from attention_lines import Bench
+    from attention_peers import FA4_ELSEWHERE_US
+
+    monkeypatch.setattr(Bench, "lines", lambda *_, **__: [_line(1.1, 1.0, 1.2)])
+    monkeypatch.setattr(attention_table, "tensors", lambda *_: ())
+    monkeypatch.setattr(attention_table, "peers", lambda *_: {"sdpa": None})
+    measures = attention_table.SLICES["long"](Bench("cuda", 5, 4))
+    elsewhere_us = FA4_ELSEWHERE_US[4096, 64, False]
+    place = [shape.name for shape in attention_table.long(64)].index("4096x4 H32 D64")
+
+    measured, elsewhere = list(measures)[place]()
+
+    assert measured.against == "CUDNN"
+    assert (elsewhere.against, elsewhere.must, elsewhere.low) == ("FA4 elsewhere", 0.92, None)
+    assert elsewhere.ratio == elsewhere_us / measured.ours_us
+
+
+def test_each_group_of_peers_has_a_line_against_its_fastest(monkeypatch):
+    from attention_lines import Bench
+
+    times = {"flashcore": 4.0, "sdpa": 6.0, "CUDNN": 5.0, "FA4": 4.4}
+
+    def compare(shape, found, baseline):
+        speedups = {name: times[baseline] / time for name, time in times.items()}
+        return SimpleNamespace(
+            ratios=[
+                SimpleNamespace(
+                    name=name,
+                    time_us=times[name],
+                    speedup=speedup,
+                    speedup_interval=SimpleNamespace(low=speedup - 0.1, high=speedup + 0.1),
+                )
+                for name, speedup in speedups.items()
+            ]
+        )
+
+    monkeypatch.setattr("pytest_kernelperf.analysis.compare", compare)
+    monkeypatch.setattr(Bench, "measured", lambda *_: {})
+
+    groups = [(["sdpa", "CUDNN"], 1.05), (["FA4"], 1.2)]
+    sdpa, fa4 = Bench("cuda", 5, 4).lines("nine", "128x8", {}, groups)
+
+    assert (sdpa.against, sdpa.ratio, sdpa.verdict) == ("CUDNN", 1.25, "ok")
+    assert (fa4.against, fa4.ratio, fa4.verdict) == ("FA4", pytest.approx(1.1), "MISSED?")
 
 
 def test_a_line_that_fails_is_named_and_the_others_are_measured(monkeypatch, capsys):
