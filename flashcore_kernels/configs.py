@@ -1,12 +1,13 @@
 """
 Which kernel and tile a shape gets. Nothing is tuned at call time: every row names its measurement.
 
-Run 6 but for lone calls (the host's share of a lone call, runs 4 and 5) and the plain kernel (run
-2): H100 80GB HBM3, fp16, device time per call in a paced CUDA graph over rotating inputs, 8 heads
-of 64 (32 heads from S = 1024 on; 16 heads of 128) where no other is named, against the best SDPA
-backend of the same comparison; bf16 takes the same rows. A plain tile beside a Gluon kernel, which
-runs where that can't, was not measured at all of its row. docs/attention.md has the commands and
-the losers.
+Runs are docs/attention.md's, which has their commands and the losers: run 6 but for lone calls (the
+host's share of a lone call, runs 4 and 5), few tiles at headdim 128 (runs 4 and 5, Gluon kernels of
+that day) and the plain kernel (run 2). H100 80GB HBM3, fp16, device time per call in a paced CUDA
+graph over rotating inputs, 8 heads of 64 (32 heads from S = 1024 on; 16 heads of 128) where no
+other is named, beside SDPA held to cuDNN and, up to 256 keys, FLASH in the same comparison; bf16
+takes the same rows. A plain tile beside a Gluon kernel, which runs where that can't, was not
+measured at all of its row.
 To override a row after a new measurement, change its one line.
 """
 
@@ -90,8 +91,8 @@ _D128_SHORT_CAUSAL = HopperConfig("ws", 2, 64, 4, consumer_regs=240, persistent=
 _D128 = HopperConfig("ws", 2, 128, 2, consumer_regs=240, persistent=1)
 _D128_CAUSAL = HopperConfig("ws", 2, 128, 2, consumer_regs=240, persistent=1, ordered=True)
 
-# What replaces a row's tile where more than a tenth of its rows would be padding: 64 rows cost 2 %
-# more per row than 192 at S = 4096, 6 % at 16384.
+# What replaces a row's tile where more than a tenth of its rows would be padding: without a mask 64
+# rows cost at most 2 % more per row than 192 at S = 4096, 6 % at 16384.
 MAX_PADDING = 1.1
 _NARROW = {64: _FOUR, 128: _D128_NARROW}
 
@@ -110,7 +111,7 @@ HEADDIM_64 = (
     # 315.8, 592.4. Few tiles: 512x4 8.12, H8 1024x1 9.96 (three programs 8.44, 10.49)
     Row(False, 2048, ANY, _SMALL, _FOUR),
     # Too few tiles of 192 rows to fill four rounds of the persistent grid: H8 4096x2 141.7, 4096x1
-    # 73.49 us, H2 16384x1 277.2 (192 rows 369.5); SDPA 151.0, 77.68, 286.8
+    # 73.49 us, H2 16384x1 277.2 (192 rows 369.5); CUDNN 151.0, 77.68, 286.8
     Row(False, ANY, 1584, _SMALL, _FOUR),
     Row(False, ANY, ANY, _SMALL, _SHARED),  # 4096x4 1024, 16384x1 3856 us; CUDNN 1143, 4568
     Row(True, 512, _LONE_TILES, _LONE),  # 128x1 3.86, 512x1 7.03 us; SDPA 6.93, 10.09
@@ -123,13 +124,13 @@ HEADDIM_64 = (
     Row(True, ANY, 264, _SMALL, _THREE),
     # 512x8 12.50, x16 18.76, x32 35.82, H8 1024x3 15.06 us; CUDNN 16.61, 24.10, 39.72, 20.95
     Row(True, 1024, 2112, _SMALL, _FOUR),
-    Row(True, 1024, ANY, _SMALL, _FIVE),  # 1024x16 189.0 us (four programs 192.0); CUDNN 203.7
+    Row(True, 1024, ANY, _SMALL, _FIVE),  # 1024x16 189.0 us (four programs 192.0); CUDNN 203.6
     # H8 4096x1 47.03, H2 16384x1 171.4 us (four programs 50.98, 186.1); CUDNN 67.36, 234.4
     Row(True, ANY, 528, _WIDE, _THREE),
     # 2048x8 315.3, 4096x4 570.8, H8 4096x2 81.43 us; CUDNN 344.5, 631.8, 105.6
     Row(True, 4096, ANY, _WIDE, _FOUR),
     # Too few tiles of 192 rows to fill four rounds of the persistent grid. Not measured beyond 4096
-    # keys, where 192 rows are 2 % behind with four times as many tiles.
+    # keys, where 192 rows are 3 % behind with four times as many tiles.
     Row(True, ANY, 2112, _WIDE, _FOUR),
     Row(True, ANY, ANY, _WIDE, _SHARED_CAUSAL),  # 8192x2 1040, 16384x1 1996 us; CUDNN 1200, 2320
 )
@@ -147,7 +148,7 @@ HEADDIM_128 = (
     # Beyond 1024 keys not measured. At H8 1024x1 without a mask it takes 14.42 us, plain 14.84
     Row(True, ANY, 132, _SMALL, _D128_NARROW),
     Row(True, 512, ANY, _SMALL, _D128_SHORT_CAUSAL),  # 512x32 108.6 us; CUDNN 103.9
-    # 1024x16 150.7, 4096x4 438.8 us; CUDNN 159.6, 489.7
+    # 1024x16 150.7, 4096x4 438.8 us; CUDNN 159.6, 489.6
     Row(True, ANY, ANY, _SMALL, _D128_CAUSAL),
 )
 # Before Hopper there is no warpgroup product and less shared memory. Not measured.

@@ -246,7 +246,7 @@ def _shares(p):
     """
     Sum each row's weights within each of its four threads, [64, 4].
 
-    The threads' sums meet once, at the end (``_row_sum``): all kernels take 1 to 3 % less than with
+    The threads' sums meet once, at the end (``_row_sum``): ``ws`` takes 1 to 2 % less than with
     a whole sum, four shuffles, in every step.
     """
     # columns 0 and 1 are one thread's, 2 and 3 the next's, 8 and 9 again the first's
@@ -265,9 +265,9 @@ def _softmax(s, m, shares, scale_log2, MASKED: gl.constexpr):
     """
     One step of the online softmax on raw scores; returns (p, alpha, m, shares).
 
-    What was tried here and lost: the maximum by a tree instead of a chain (half the latency, and 2
-    to 3 % more in ``ws3``), leaving it, and O, alone while it grows by less than 2^8 (a branch
-    spares 32 of 400 instructions of a step, and costs 1 to 8 %), and a share of the exponentials as
+    What was tried here and lost: the maximum by a tree instead of a chain (half the latency, and 0
+    to 4 % more in ``ws3``), leaving it, and O, alone while it grows by less than 2^8 (a branch
+    spares 32 of 400 instructions of a step, and costs 0 to 8 %), and a share of the exponentials as
     polynomials on the FMA pipe (1 or 2 of 8 take 2 to 10 % longer: the special-function unit has as
     much to do as the tensor cores at headdim 64, but issue slots bind first).
     """
