@@ -34,7 +34,7 @@ from pytest_kernelperf.report.calibration_plot import detection_figure  # noqa: 
 from pytest_kernelperf.report.svg import svg_text  # noqa: E402
 from pytest_kernelperf.store.runs import read_run  # noqa: E402
 
-#: The card of the shipped baseline: five processes, half a minute apart.
+#: The card of the baseline before run 6: five processes, half a minute apart.
 CARD = "GPU-ef6e74a9"
 #: One that repeats to 0.1 %, and the one whose clock steps in some processes.
 QUIET, NOISY = "test_attention[128-8]", "test_attention[512-16]"
