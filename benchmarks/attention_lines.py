@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attention_peers import Callables, Ceilings
+from attention_report import judged
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -54,12 +55,7 @@ class Line:
     @property
     def verdict(self) -> str:
         """What the ratio says to what is asked: "", "ok", "ok?", "MISSED?", "MISSED"."""
-        if self.must is None:
-            return ""
-        answer = "ok" if self.ratio >= self.must else "MISSED"
-        if self.low is None or self.high is None:
-            return answer
-        return answer + ("?" if self.low < self.must <= self.high else "")
+        return judged(self.ratio, self.low, self.high, self.must)
 
     @property
     def floor_share(self) -> float | None:

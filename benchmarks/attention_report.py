@@ -109,14 +109,23 @@ def mean(document: Document) -> str:
     must = MEAN_MUST.get(document["slice"])
     if must is not None:
         found, low, high = all_peers
-        verdict = ("ok" if found >= must else "MISSED") + ("?" if low < must <= high else "")
-        text += f" (must {must:.2f}: {verdict})"
+        text += f" (must {must:.2f}: {judged(found, low, high, must)})"
     fa4 = [line for line in lines if line["against"] == FA4]
     if fa4:
         sdpa = [line for line in lines if line["low"] is not None and line["against"] != FA4]
         text += f", against SDPA {spanned(*geometric_mean(sdpa))}"
         text += f", against {FA4} {spanned(*geometric_mean(fa4))}"
     return text
+
+
+def judged(ratio: float, low: float | None, high: float | None, must: float | None) -> str:
+    """What a ratio says to what is asked; "?" where its interval holds the limit."""
+    if must is None:
+        return ""
+    answer = "ok" if ratio >= must else "MISSED"
+    if low is None or high is None:
+        return answer
+    return answer + ("?" if low < must <= high else "")
 
 
 def geometric_mean(lines: list[dict[str, Any]]) -> tuple[float, float, float]:
