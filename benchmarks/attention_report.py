@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ TITLES = {
     "decode": "One new token on a cache, against a copy of as many bytes",
 }
 MEAN_MUST = {"nine": 1.25}
+STAYED_DISTURBED = re.compile(r": (?P<why>[^:]+): [^:]+, [1-9]\d* stay disturbed$")
 HEAD = "| shape | ours, us | compared with | times as fast | must | | floor |"
 RULE = "|---|---:|---|---|---:|---|---|"
 INTRODUCTION = """\
@@ -82,8 +84,20 @@ def outcome(document: Document) -> Iterator[str]:
     if found:
         size = f"Geometric mean {mean(document)}, least {found['least']:.3f}."
         yield f"{size} Missed: {'; '.join(found['missed']) or 'nothing'}."
+    of = len({line["shape"] for line in document["lines"]})
+    for why, shapes in disturbed(document["lines"]).items():
+        yield f"At {len(shapes)} of {of} shapes rounds stayed disturbed, alike for all: {why}."
     yield from (f"Not measured: {reason}" for reason in document["failed"])
     yield ""
+
+
+def disturbed(lines: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """What disturbed rounds that were taken again in vain, and of which shapes."""
+    found: dict[str, set[str]] = {}
+    for line in lines:
+        for note in filter(None, map(STAYED_DISTURBED.search, line["notes"])):
+            found.setdefault(note["why"], set()).add(line["shape"])
+    return found
 
 
 def card(machine: dict[str, str]) -> str:

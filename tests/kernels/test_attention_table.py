@@ -226,6 +226,22 @@ def test_the_table_that_is_shown_is_the_report_of_the_figures_beside_it():
     assert attention_report.report(list(slices.values())) == shown
 
 
+def test_rounds_that_stayed_disturbed_are_told_under_their_slice():
+    import attention_report
+    import attention_table
+
+    def noted(shape, note):
+        line = attention_table._record(_line(1.2, 1.1, 1.3, shape=shape))
+        return line | {"notes": [f"{name}: {note}" for name in ("flashcore", "CUDNN")]}
+
+    again = "a limit: 3 of 5 rounds were taken again, {} stay disturbed"
+    lines = [noted("1x1", again.format(1)), noted("2x1", again.format(0)), noted("3x1", "odd")]
+    document = {"slice": "long", "lines": lines, "summary": None, "failed": []}
+
+    told = "At 1 of 3 shapes rounds stayed disturbed, alike for all: a limit."
+    assert list(attention_report.outcome(document)) == [told, ""]
+
+
 def test_to_ask_the_report_for_help_is_no_mistake(monkeypatch, capsys):
     import attention_report
 
