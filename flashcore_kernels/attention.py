@@ -94,7 +94,8 @@ def attention(
         softmax" (2018).
     """
     if is_dynamo_compiling():
-        return _through_op(q, k, v, causal, scale, out, return_lse)
+        softmax_scale = _check_arguments(q, k, v, causal, scale, return_lse)
+        return _through_op(q, k, v, causal, softmax_scale, out, return_lse)
     # From here to the launch every line is on the host's critical path: a few attributes and one
     # guard, no checks. A call that a plan's guard lets through has passed them all once.
     if not in_forward_mode():
@@ -122,6 +123,21 @@ def _needs_gradients(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> bool:
     return needs and torch.is_grad_enabled()
 
 
+def _check_arguments(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    causal: bool,
+    scale: float | None,
+    return_lse: bool,
+) -> float:
+    """Check all but `out`, alike in eager mode and under torch.compile; return the scale."""
+    checks.check_attention_inputs(q, k, v)
+    checks.check_flag("causal", causal)
+    checks.check_flag("return_lse", return_lse)
+    return checks.softmax_scale(scale, q.shape[3])
+
+
 def _attention_checked(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -132,21 +148,18 @@ def _attention_checked(
     return_lse: bool,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Take the way that checks everything, and remember the launch for the next call like it."""
-    checks.check_attention_inputs(q, k, v)
-    checks.check_flag("causal", causal)
-    checks.check_flag("return_lse", return_lse)
-    softmax_scale = checks.softmax_scale(scale, q.shape[3])
+    softmax_scale = _check_arguments(q, k, v, causal, scale, return_lse)
     if _needs_gradients(q, k, v):
         if out is not None:
             raise ValueError(
                 "out has no gradient: expected inputs that don't require gradients, got some that "
                 "do; call under torch.no_grad(), or leave out away"
             )
-        return _through_op(q, k, v, causal, scale, None, return_lse)
+        return _through_op(q, k, v, causal, softmax_scale, None, return_lse)
     plain = all(type(tensor) in (torch.Tensor, torch.nn.Parameter) for tensor in (q, k, v))
     if not plain or intercepted():
         # Fake tensors, subclasses, vmap: their addresses mean nothing, the op knows what to do.
-        return _through_op(q, k, v, causal, scale, out, return_lse)
+        return _through_op(q, k, v, causal, softmax_scale, out, return_lse)
     if out is not None:
         checks.check_out(out, q, k, v)
     if not q.is_cuda:
@@ -262,7 +275,7 @@ def _through_op(
     k: torch.Tensor,
     v: torch.Tensor,
     causal: bool,
-    scale: float | None,
+    scale: float,
     out: torch.Tensor | None,
     return_lse: bool,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
@@ -271,10 +284,8 @@ def _through_op(
     if out is not None:
         refuse_out_unless_eager(out)
         checks.check_out(out, q, k, v)
-    checks.check_attention_inputs(q, k, v)
     from . import op  # noqa: F401  (registers the op)
 
-    softmax_scale = checks.softmax_scale(scale, q.shape[3])
-    result, lse = torch.ops.flashcore.attention_forward(q, k, v, causal, softmax_scale, 0)
+    result, lse = torch.ops.flashcore.attention_forward(q, k, v, causal, scale, 0)
     result = result if out is None else out.copy_(result)
     return (result, lse.float()) if return_lse else result  # the op's is float64 for float64

@@ -80,6 +80,20 @@ def test_attention_compiles_to_one_graph_with_dynamic_shapes(backend: str, devic
     assert graphs == 1
 
 
+@pytest.mark.parametrize("flag", ["causal", "return_lse"])
+def test_a_compiled_call_refuses_a_flag_that_is_no_bool_as_an_eager_one_does(
+    device: str, flag: str
+) -> None:
+    """Without a check the operator's schema takes 1 for True."""
+    q, k, v = inputs(device)
+    torch._dynamo.reset()
+    compiled = torch.compile(attention, backend="eager")
+
+    for function in (attention, compiled):
+        with pytest.raises(TypeError, match=f"{flag} is not a bool: expected True or False, got 1"):
+            function(q, k, v, **{flag: 1})
+
+
 def test_compiled_gradients_equal_eager_ones(device: str) -> None:
     q, k, v = inputs(device, grad=True)
 
