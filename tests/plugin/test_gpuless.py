@@ -79,8 +79,8 @@ def test_an_unchanged_attention_passes_and_a_spilling_one_is_regressed(gpuless):
     unchanged = gpuless.run_apart("--kernelperf")
     patch(
         package / "forward_hopper.py",
-        "    if config.maxnreg is not None:\n        options[\"maxnreg\"] = config.maxnreg\n",
-        "    options[\"maxnreg\"] = 104\n",
+        '    if config.maxnreg is not None:\n        options["maxnreg"] = config.maxnreg\n',
+        '    options["maxnreg"] = 104\n',
     )
     spilling = gpuless.run_apart("--kernelperf")
 
