@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .launch import AnyLaunch
     from .repeated_launch import Plan
 
-MAX_HEADS = 65535  # the plain kernel's y axis
+MAX_HEADS = MAX_BATCH = forward_hopper.MAX_GRID  # the plain kernel's y and z axes
 
 
 def run(
@@ -50,8 +50,6 @@ def run(
     Returns:
         A plan that repeats this launch on tensors like these, if one can be had.
     """
-    from .forward import MAX_BATCH
-
     mask: dict[str, Any] = {"scale": scale, "causal": causal, "causal_offset": causal_offset}
     if q.is_cuda and q.device.index != torch.cuda.current_device():
         with torch.cuda.device(q.device):

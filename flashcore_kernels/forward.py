@@ -22,7 +22,6 @@ from .configs import TileConfig
 from .launch import AnyLaunch, launch, prepare
 
 LOG2_E = math.log2(math.e)
-MAX_BATCH = 65535  # the grid's z axis
 LN_2 = tl.constexpr(0.6931471805599453)
 
 
@@ -257,7 +256,7 @@ def plain_forward(
     Launch the plain kernel on the current device and stream.
 
     Args:
-        q: [batch, nheads, seqlen_q, headdim], last stride 1, nothing empty, batch <= MAX_BATCH.
+        q: [batch, nheads, seqlen_q, headdim], last stride 1, nothing empty, batch <= 65535.
         k: [batch, nheads_k, seqlen_k, headdim], last stride 1.
         v: As `k`.
         out: As `q`; written.

@@ -245,9 +245,11 @@ def launch_plan(
 
         axes, grid = solo_grid(num_m, heads, batch, causal=causal, section=section)
         blocks = -(-seqlen_k // config.block_n)
-        # more blocks than the ring holds are all alike
-        constants |= {"BLOCKS": min(blocks, config.stages + 1), "GRID": axes}
-        constants["SERIAL"] = config.serial
+        constants.update(
+            GRID=axes,
+            BLOCKS=min(blocks, config.stages + 1),  # more than the ring holds are all alike
+            SERIAL=config.serial,
+        )
     else:
         from .forward_hopper_ws import attention_ws_kernel as kernel
 
